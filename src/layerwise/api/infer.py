@@ -1,0 +1,174 @@
+"""The verbs on a trained model: evaluate, predict, generate."""
+
+import csv
+import glob
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+from layerwise.core.config import apply_overrides, parse, read_yaml, to_tree
+from layerwise.core.errors import ConfigError, DataError, UnsupportedError
+from layerwise.data.splits import prepare
+from layerwise.tasks.base import Task
+from layerwise.track import files
+from layerwise.track.run_directory import RunDirectory
+from layerwise.train.artefact import load_model
+from layerwise.train.build import Session
+from layerwise.train.recipe import Recipe
+
+
+def model_folder(source: str | Path) -> Path:
+    """The folder with `config.json` and `model.safetensors` of a run or model directory.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(source)
+    for candidate in (path / "model", path):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if not path.exists():
+        raise ConfigError(f"{source}: no such run or model directory.")
+    if (path / "config.yaml").is_file():
+        raise ConfigError(f"{source} has no finished model yet. Go on with: layerwise train {source}")
+    raise ConfigError(f"{source} is neither a run nor a model directory: it has no config.json.")
+
+
+def evaluate(source: str | Path, overrides: Iterable[tuple[str, Any]] = (), *, trust_code: bool = False) -> dict[str, Any]:
+    """Metrics of a run's model on its test part (validation where there is none), or on other data by overrides (`data.root=...`).
+
+    Returns:
+        `{"run": path, "metrics": {"test/accuracy": ...}, "tables": ...}`.
+    """
+    from layerwise.parallel.distributed import World
+
+    folder = model_folder(source)
+    network, task, _ = load_model(folder, trust=trust_code)
+    directory = RunDirectory(folder.parent)
+    if not directory.exists():
+        raise ConfigError(f"{source} is a bare model: there is no data to evaluate it on. Evaluate its run directory.")
+    tree = apply_overrides(read_yaml(directory.read_config(), str(directory.config)), overrides, [])
+    recipe: Recipe = parse(Recipe, to_tree(parse(Recipe, tree, trust=trust_code)), trust=trust_code)
+    splits = None
+    if task.needs_data:
+        if recipe.data is None:
+            raise ConfigError("The run names no data: give data=NAME.")
+        splits = prepare(recipe.data, recipe.seed)
+        _check_classes(task, splits.class_names)
+    choices = {"channels_last": False}
+    session = Session(
+        recipe=recipe, task=task, network=network, splits=splits, world=World(), device=torch.device("cpu"), precision="fp32", choices=choices, notes=[],
+    )  # fmt: skip
+    part = "test" if splits is not None and splits.test is not None else "val"
+    with torch.inference_mode():
+        metrics, tables = session.evaluate(part, network)
+    return {"run": str(source), "metrics": {f"{part}/{name}": value for name, value in metrics.items()}, "tables": tables}
+
+
+def _check_classes(task: Task, class_names: list[str] | None) -> None:
+    known = getattr(task, "class_names", None)
+    if known and class_names and list(known) != list(class_names):
+        strange = [name for name in class_names if name not in known]
+        raise DataError(
+            f"The data's classes are not the model's: {', '.join(strange[:5]) or 'another order or number'} (the model knows {', '.join(known[:12])})."
+        )
+
+
+def expand_inputs(inputs: Sequence[str]) -> list[str]:
+    """Files named, in folders (recursively, hidden ones left out) and matched by globs, in order.
+
+    Raises:
+        DataError: a name that matches nothing, or an empty folder.
+    """
+    found: list[str] = []
+    for item in inputs:
+        path = Path(item)
+        if path.is_dir():
+            inside = [str(p) for p in sorted(path.rglob("*")) if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            if not inside:
+                raise DataError(f"{item} is an empty folder.")
+            found += inside
+        elif path.exists():
+            found.append(item)
+        elif matches := sorted(glob.glob(item, recursive=True)):
+            found += [m for m in matches if Path(m).is_file()]
+        else:
+            raise DataError(f"{item}: no such file, folder or match.")
+    return found
+
+
+def predict(source: str | Path, inputs: Sequence[str], *, batch_size: int = 64, trust_code: bool = False) -> list[dict[str, Any]]:
+    """Predictions of a run's or model directory's model on files, folders, globs or text, as its task takes them.
+
+    Returns:
+        One `{"input": ..., "label": ..., "scores": {...}}` (or as the task has it) for each input.
+    """
+    if not inputs:
+        raise ConfigError("Nothing to predict on: name files, folders, globs or text.")
+    network, task, tree = load_model(model_folder(source), trust=trust_code)
+    if task.predicts is None:
+        raise UnsupportedError(f"task={tree['task']['name']} has no predictions on inputs of your own.")
+    names = list(inputs) if task.predicts == "text" else expand_inputs(inputs)
+    rows: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        for start in range(0, len(names), batch_size):
+            decoded = task.decode(names[start : start + batch_size])
+            if not decoded:
+                continue
+            same = all(set(b) == set(decoded[0][1]) and all(b[k].shape[1:] == decoded[0][1][k].shape[1:] for k in b) for _, b in decoded)
+            groups = [decoded] if same else [[one] for one in decoded]
+            for group in groups:
+                batch = {key: torch.cat([columns[key] for _, columns in group]) for key in group[0][1]}
+                found = task.predict(network, task.inputs(batch))
+                rows += [{"input": name, **row} for (name, _), row in zip(group, found, strict=True)]
+    return rows
+
+
+def predictions_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """CSV text: `input`, the plain fields, then a column `score_<class>` for each class."""
+    plain = [key for key in rows[0] if not isinstance(rows[0][key], dict | list)] if rows else ["input", "label"]
+    classes = sorted({name for row in rows for name in row.get("scores", {})})
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*plain, *(f"score_{name}" for name in classes)])
+    for row in rows:
+        writer.writerow([row.get(key, "") for key in plain] + [f"{row.get('scores', {}).get(name, ''):.6g}" if name in row.get("scores", {}) else "" for name in classes])
+    return out.getvalue()
+
+
+def write_predictions(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Write `predictions_csv` atomically."""
+    files.write_text(path, predictions_csv(rows))
+
+
+def generate(
+    source: str | Path,
+    *,
+    prompt: str | None = None,
+    count: int = 1,
+    seed: int = 0,
+    out: str | None = None,
+    trust_code: bool = False,
+    text_options: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """New samples of a generative model: text from a prompt, or pictures written to `out`.
+
+    Args:
+        text_options: `max_new_tokens`, `temperature`, `top_k` of language models.
+    """
+    network, task, tree = load_model(model_folder(source), trust=trust_code)
+    with torch.inference_mode():
+        if hasattr(task, "encode_prompt"):
+            from layerwise.infer.generate import generate_text
+
+            return generate_text(network, task, prompt=prompt, count=count, seed=seed, out=Path(out) if out else None, **(text_options or {}))
+        if prompt is not None:
+            raise ConfigError(f"task={tree['task']['name']} takes no prompt.")
+        return task.generate(network, prompt=None, count=count, seed=seed, out=Path(out) if out else None)
+
+
+

@@ -1,0 +1,52 @@
+"""The verb `reproduce`: a recipe trained as published, over seeds, and its results file."""
+
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from layerwise.api.configure import configure
+from layerwise.api.train import train
+from layerwise.core.console import Console
+from layerwise.track import files
+from layerwise.track.run_directory import RunDirectory, environment
+
+
+def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", console: Console | None = None) -> Path:
+    """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data and machine.
+
+    Returns:
+        Path of the results file.
+    """
+    console = console or Console()
+    first = configure(recipe).recipe.seed
+    rows: list[dict[str, Any]] = []
+    data: dict[str, Any] = {}
+    for seed in range(first, first + seeds):
+        with tempfile.TemporaryDirectory() as place:
+            began = time.monotonic()
+            run = train(recipe, [("seed", seed)], run=str(Path(place) / f"{recipe}-seed{seed}"), console=console)
+            directory = RunDirectory(run.path)
+            facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+            data = files.read_json(directory.data) if directory.data.exists() else {}
+            rows.append(
+                {
+                    "seed": seed, "metrics": run.metrics, "intervals": facts["tables"].get("intervals", {}), "training_s": round(facts["seconds"], 1),
+                    "total_s": round(time.monotonic() - began, 1), "selected_by": facts["selected_by"], "baselines": facts["baselines"],
+                }
+            )  # fmt: skip
+    names = sorted({name for row in rows for name in row["metrics"]})
+    median = {name: statistics.median([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names}
+    mean = {name: statistics.fmean([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names}
+    machine = {key: value for key, value in environment().items() if key in ("machine", "python", "versions")}
+    tree = {
+        "recipe": recipe, "median": median, "mean": mean, "runs": rows, "data": data, "config": configure(recipe).tree, "machine": machine,
+        "platform": platform.platform(terse=True), "command": f"layerwise reproduce {recipe} --seeds {seeds}",
+    }  # fmt: skip
+    path = Path(folder) / f"{recipe}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, tree)
+    return path

@@ -1,0 +1,80 @@
+"""The command `layerwise`: parses, calls the API, turns errors into plain lines and exit codes. Imports no torch."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+import typer
+
+import layerwise
+from layerwise.cli import catalogue, data, infer, runs, train
+from layerwise.core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_STOPPED, EXIT_WRONG, LayerwiseError
+
+app = typer.Typer(
+    name="layerwise",
+    help="The deep-learning landscape as one package: train, evaluate, predict, generate.\n\nExample: layerwise train lenet5",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, infer, data, runs, catalogue):
+    module.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"layerwise {layerwise.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+) -> None:
+    pass
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 wrong, 3 cannot work here, 75 stopped, 1 internal error.
+
+    `--debug` anywhere shows tracebacks.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    # Spinning threads collapse when the machine has other work; set before torch loads its OpenMP.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="layerwise", standalone_mode=False)
+        return code if isinstance(code, int) else EXIT_DONE
+    except click.exceptions.Abort:
+        return EXIT_STOPPED
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return EXIT_WRONG
+    except LayerwiseError as error:
+        if debug:
+            raise
+        print(f"{'stopped' if error.exit_code == EXIT_STOPPED else 'error'}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("stopped: on request, before the next state was saved; the states before are whole.", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except Exception as error:
+        if debug:
+            raise
+        print(f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Run again with --debug for the traceback.", file=sys.stderr)
+        return EXIT_INTERNAL

@@ -1,0 +1,1 @@
+"""Surgery on built modules: quantise, prune, adapt."""

@@ -1,0 +1,1 @@
+"""Configuration, discovery, errors, seeding, console: knows nothing of networks."""

@@ -1,0 +1,42 @@
+"""Model cards: what an architecture is, as literals that are read without importing it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Capability = Literal[
+    "features",  # forward_features(...) gives the representation before the head
+    "cache",  # init_cache(...) and forward(..., cache=) give the same logits as the full pass
+    "causal",  # output at a position does not depend on later positions
+    "permutation_equivariant",  # node order does not matter
+    "differentiable",  # gradients reach every parameter
+    "generates",  # makes samples from noise or a prompt
+    "stochastic",  # forward draws random numbers also in eval mode
+]
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a reader wants to know of an architecture before the code.
+
+    Args:
+        title: the architecture's name in words.
+        authors, paper, year, link: the first publication.
+        inputs, outputs: argument name or output name -> shape and meaning.
+        differences: departures from the paper, one sentence each.
+        capabilities: from the closed enumeration `Capability`; each is tested.
+    """
+
+    title: str
+    authors: str
+    paper: str
+    year: int
+    link: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    differences: tuple[str, ...] = ()
+    capabilities: tuple[Capability, ...] = ("differentiable",)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.capabilities) - set(CAPABILITIES):
+            raise ValueError(f"capabilities={sorted(unknown)} are not among {CAPABILITIES}")

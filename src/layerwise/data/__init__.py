@@ -1,0 +1,1 @@
+"""Sources, decoding, batching, data checks."""

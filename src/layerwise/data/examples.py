@@ -1,0 +1,117 @@
+"""One split of a data set: examples that are collated by index, without Python per sample where they lie in memory."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+class Examples(ABC):
+    """A finite split. Columns are raw: uint8 pictures [B, C, H, W] under `image`, integers under `labels`, floats under `features` ..."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def collate(self, indices: Tensor) -> Batch:
+        """The examples at int64 `indices`, collated; always with `sample_ids` [B], stable over epochs and runs."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the content, equal for equal examples in equal order."""
+
+    def labels(self) -> Tensor | None:
+        """Class of every example [N] if examples have one (stratified splits, data checks); None else."""
+        return None
+
+
+class TensorExamples(Examples):
+    """Columns that lie in memory as tensors of equal length.
+
+    Args:
+        columns: name -> tensor [N, ...].
+        sample_ids: int64 [N]; None numbers from 0.
+
+    Example:
+        >>> examples = TensorExamples({"features": torch.arange(6.0).view(3, 2)})
+        >>> examples.collate(torch.tensor([2]))["features"].tolist()
+        [[4.0, 5.0]]
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], sample_ids: Tensor | None = None) -> None:
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"columns must have one length, got {lengths}")
+        self.columns = {name: column.contiguous() for name, column in columns.items()}
+        self.sample_ids = torch.arange(next(iter(lengths.values()))) if sample_ids is None else sample_ids
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def collate(self, indices: Tensor) -> Batch:
+        batch = {name: column.index_select(0, indices) for name, column in self.columns.items()}
+        batch["sample_ids"] = self.sample_ids.index_select(0, indices)
+        return batch
+
+    def labels(self) -> Tensor | None:
+        labels = self.columns.get("labels")
+        return labels if labels is not None and labels.dim() == 1 and not labels.is_floating_point() else None
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name in sorted(self.columns):
+            column = self.columns[name]
+            digest.update(f"{name}{tuple(column.shape)}{column.dtype}".encode())
+            digest.update(column.contiguous().view(-1).view(torch.uint8).numpy().data if column.numel() else b"")
+        return digest.hexdigest()[:32]
+
+
+class Subset(Examples):
+    """Some of another split's examples, in the order of `indices` (int64 [M]); sample ids stay those of the parent."""
+
+    def __init__(self, parent: Examples, indices: Tensor) -> None:
+        self.parent, self.indices = parent, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def collate(self, indices: Tensor) -> Batch:
+        return self.parent.collate(self.indices.index_select(0, indices))
+
+    def labels(self) -> Tensor | None:
+        labels = self.parent.labels()
+        return None if labels is None else labels.index_select(0, self.indices)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.parent.fingerprint().encode() + self.indices.numpy().tobytes()).hexdigest()[:32]
+
+
+@dataclass(kw_only=True)
+class Splits:
+    """What a data set gives.
+
+    Args:
+        train: examples to learn from; None where there are none (evaluation only).
+        val: validation examples; None takes a seeded, stratified tenth of train.
+        test: read once, after the last step; None if there is no test part.
+        facts: what only the data knows and models take from it: `num_classes`, `in_channels`, `image_size`, `vocab_size`, `in_features` ...
+        class_names: names of the classes, in order of label.
+        normalisation: None, or {"mean": [...], "std": [...]} measured or published for pictures in [0, 1].
+        extras: other things a task needs, by name (a tokeniser, a graph).
+        warnings: loud facts about the data, shown before training and kept in the report.
+    """
+
+    train: Examples | None
+    val: Examples | None = None
+    test: Examples | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    class_names: list[str] | None = None
+    normalisation: dict[str, list[float]] | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)

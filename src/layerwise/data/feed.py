@@ -1,0 +1,125 @@
+"""The batch source of a fixed data set: every step's micro-batches are a pure function of (seed, step), so resumption is a number."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.core.errors import CheckpointError, DataError
+from layerwise.core.seeding import derive_seed
+from layerwise.data.examples import Batch, Examples
+from layerwise.ops.random import Draws, permutation
+
+
+class Feed:
+    """Shuffled micro-batches of a split, with batched transforms whose draws are hashed from (seed, epoch, sample id, operation).
+
+    Args:
+        examples: the split.
+        inputs: raw batch -> model inputs (`Task.inputs`).
+        batch_size: samples a step, over all processes.
+        micro_batch_size: samples a forward pass; None takes this process's share at once.
+        seed: of order and transforms.
+        transforms: applied in order to raw batches.
+        rank, world_size: this process's share of every batch.
+        weights: [N] sampling weights; given, an epoch is N draws with replacement.
+        prefetch: collate the next step in a thread meanwhile; pays where examples are decoded from files.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        inputs: Callable[[Batch], Batch],
+        *,
+        batch_size: int,
+        micro_batch_size: int | None = None,
+        seed: int = 0,
+        transforms: Sequence[Callable[[Batch, Draws], Batch]] = (),
+        rank: int = 0,
+        world_size: int = 1,
+        weights: Tensor | None = None,
+        prefetch: bool = False,
+    ) -> None:
+        if len(examples) == 0:
+            raise DataError("The training part has no examples.")
+        self.examples, self.inputs, self.transforms = examples, inputs, tuple(transforms)
+        self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
+        self.rank, self.world_size, self.weights = rank, world_size, weights
+        self.position = 0  # steps given so far
+        self._order: tuple[int, Tensor] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch") if prefetch else None
+        self._ahead: tuple[int, Future[list[Batch]]] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.examples) // self.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        return self.position // self.steps_per_epoch
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        if self._order is None or self._order[0] != epoch:
+            if self.weights is None:
+                order = permutation(len(self.examples), self.seed, "epoch", epoch)
+            else:
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, "weighted", epoch))
+                order = torch.multinomial(self.weights.double(), len(self.examples), replacement=True, generator=generator)
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def make(self, index: int) -> list[Batch]:
+        """This process's micro-batches of step `index`."""
+        epoch, step = divmod(index, self.steps_per_epoch)
+        whole = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        share = torch.tensor_split(whole, self.world_size)[self.rank] if self.world_size > 1 else whole
+        draws = Draws(self.seed, "augment", epoch) if self.transforms else None
+        parts = share.split(self.micro_batch_size) if self.micro_batch_size and len(share) else (share,)
+        return [self._collate(ids, draws) for ids in parts]
+
+    def _collate(self, ids: Tensor, draws: Draws | None) -> Batch:
+        batch = self.examples.collate(ids)
+        if draws is not None:
+            for transform in self.transforms:
+                batch = transform(batch, draws)
+        return self.inputs(batch)
+
+    def next_step(self, network: nn.Module | None = None) -> list[Batch]:
+        index, self.position = self.position, self.position + 1
+        if self._pool is None:
+            return self.make(index)
+        ready = self._ahead[1].result() if self._ahead is not None and self._ahead[0] == index else self.make(index)
+        self._ahead = (index + 1, self._pool.submit(self.make, index + 1))
+        return ready
+
+    def smaller(self, network: nn.Module | None = None) -> list[Batch]:
+        """The last step again with micro-batches of half the size, which also stay halved (memory ran out).
+
+        Raises:
+            DataError: micro-batches have one sample already.
+        """
+        size = self.micro_batch_size or -(-self.batch_size // self.world_size)
+        if size == 1:
+            raise DataError("Memory does not suffice for a micro-batch of one sample.")
+        self.micro_batch_size, self._ahead = -(-size // 2), None
+        return self.make(self.position - 1)
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self.position, "micro_batch_size": self.micro_batch_size, "length": len(self.examples), "batch_size": self.batch_size}
+
+    def load(self, tree: dict[str, Any]) -> None:
+        if tree["length"] != len(self.examples) or tree["batch_size"] != self.batch_size:
+            raise CheckpointError(
+                f"The training data changed: the state was saved with {tree['length']} examples in batches of {tree['batch_size']}, "
+                f"now there are {len(self.examples)} in batches of {self.batch_size}."
+            )
+        self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None
+
+
+def in_order(examples: Examples, inputs: Callable[[Batch], Batch], batch_size: int, rank: int = 0, world_size: int = 1):
+    """Model inputs of a split in order, without transforms; each process gets every world_size-th example."""
+    indices = torch.arange(rank, len(examples), world_size)
+    for ids in indices.split(batch_size):
+        yield inputs(examples.collate(ids))

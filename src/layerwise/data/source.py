@@ -1,0 +1,55 @@
+"""Where a training step's micro-batches come from, and what every data set can be told."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from torch import Tensor, nn
+
+from layerwise.core.config import Component, Fraction, Kind, PositiveInt
+
+Batch = dict[str, Tensor]
+
+
+class StepSource(Protocol):
+    """Gives the loop the micro-batches of one step, and can be saved and restored exactly."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps in a pass over the data; None where there is no such thing."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the data completed."""
+        ...
+
+    def next_step(self, network: nn.Module) -> list[Batch]:
+        """This process's micro-batches of the next step, as model inputs."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Position and whatever else must survive: tensors, numbers, strings, booleans, None, lists, dicts."""
+        ...
+
+    def load(self, tree: dict[str, Any]) -> None:
+        """Take `state()` back."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Options that every data set has; each adds its own.
+
+    Args:
+        root: folder or file to read; None looks in $LAYERWISE_DATA, then the cache, then downloads where that is possible.
+        val: validation data: a share of train, or a path to files of the same layout; None takes the set's own, else a tenth of train.
+        limit: at most so many training examples a class (of all, without classes), chosen by the seed.
+        augment: transforms of training batches, in order.
+        weighted: draw training examples so that classes are equally likely.
+    """
+
+    root: str | None = None
+    val: Fraction | str | None = None
+    limit: PositiveInt | None = None
+    augment: tuple[Annotated[Component, Kind("transform")], ...] = ()
+    weighted: bool = False

@@ -1,0 +1,76 @@
+"""What every way of learning gives the loop: named terms with sums and counts.
+
+The loop minimises `sum_t weight_t * sum_t / count_t`, with sums and counts added over micro-batches and processes *before* the division, so
+that the gradient does not depend on how a batch was split. A term whose value depends on batch mates or on the forward pass's own count is
+declared `per_batch`: its ratio is averaged over micro-batches instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from layerwise.ops.random import Draws
+
+Batch = dict[str, Tensor]
+
+
+class Term(NamedTuple):
+    """One term of a loss.
+
+    Args:
+        sum: scalar tensor, the sum over items.
+        count: number of items; for terms that are not `per_batch` it must equal what `Objective.counts` said.
+        weight: factor in the total.
+        minimised: False for terms that are shown and not trained on.
+    """
+
+    sum: Tensor
+    count: float
+    weight: float = 1.0
+    minimised: bool = True
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the loop passes to an objective.
+
+    Args:
+        step: optimiser steps done before this one, over the whole stage.
+        epoch: passes over the data done.
+        phase: name of the phase that runs.
+        draws: random numbers keyed by (seed, step, phase) and, per call, sample id and name.
+        gather: concatenates a tensor along dim 0 over all processes, with gradient for the own part; identity in one process.
+        training: False when losses are evaluated on held-out data.
+    """
+
+    step: int
+    epoch: int
+    phase: str
+    draws: Draws
+    gather: Callable[[Tensor], Tensor] = field(default=lambda x: x)
+    training: bool = True
+
+
+class Objective(nn.Module):
+    """A way of learning. Buffers and parameters of the module are part of the training state; its parameters are trained with the network's."""
+
+    # Terms averaged over micro-batches because they depend on batch mates or on the forward pass.
+    per_batch: tuple[str, ...] = ()
+    # Phases that it knows, in order; one phase is called "main".
+    phases: tuple[str, ...] = ("main",)
+
+    def setup(self, network: nn.Module) -> None:
+        """Called once with the network before optimisers are made: build teachers and heads, check protocols."""
+
+    def counts(self, batch: Batch, phase: str) -> dict[str, float]:
+        """Counts of the terms that are not `per_batch`, from the data alone, before any forward pass."""
+        raise NotImplementedError
+
+    def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
+        """Terms of one micro-batch in one phase."""
+        raise NotImplementedError
+
+    def after_step(self, network: nn.Module, context: Context) -> None:
+        """Called after the last phase of each optimiser step: momentum teachers, queues, codebooks."""

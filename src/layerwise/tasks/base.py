@@ -1,0 +1,133 @@
+"""What a task gives the rest: model inputs, metrics, predictions, and what it learned about the data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.core.errors import UnsupportedError
+from layerwise.data.examples import Splits
+from layerwise.data.source import StepSource
+
+Batch = dict[str, Tensor]
+
+
+class Accumulator(ABC):
+    """A metric over a split: `update` per batch, `merge` over processes, `compute` once."""
+
+    @abstractmethod
+    def update(self, network: nn.Module, batch: Batch) -> None:
+        """Take in one evaluation batch (model inputs as `Task.inputs` gave them); the network is in eval mode, gradients are off."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """What was taken in, as tensors that may be concatenated or added by `merge`."""
+
+    @abstractmethod
+    def merge(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Replace what was taken in by the union of several processes' states."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Metric name -> value."""
+
+    def table(self) -> dict[str, Any]:
+        """Details for the report (confusion matrix, per-class table), as JSON values."""
+        return {}
+
+
+class Task(ABC):
+    """The meaning of inputs and outputs. Bound to the data once; what it learned there travels with the weights as JSON."""
+
+    # Validation metric that selects weights, and whether "max" or "min" of it is better; None keeps the last weights.
+    monitor: tuple[str, str] | None = None
+    # Whether inputs to `predict` are files ("files"), rows of a table ("rows") or text ("text"); None: cannot predict.
+    predicts: str | None = None
+    # Whether training is on a fixed data set; False for tasks whose batch source acts in an environment.
+    needs_data: bool = True
+
+    @abstractmethod
+    def bind(self, splits: Splits) -> None:
+        """Learn from the data what inputs need (class names, normalisation, vocabulary); check that the data fits the task.
+
+        Raises:
+            DataError: the data cannot serve this task.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `bind` learned, as JSON values; saved beside the weights."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Take `state()` back, instead of `bind`."""
+
+    def facts(self) -> dict[str, Any]:
+        """Values that the model takes from data and task: `num_classes`, `in_channels`, `vocab_size` ..."""
+        return {}
+
+    def preprocessing(self) -> nn.Module:
+        """Raw column -> model input, exportable; the same in training, eval, predict and serve."""
+        return nn.Identity()
+
+    def inputs(self, batch: Batch) -> Batch:
+        """A raw collated batch as the model and objective take it: forward's argument names, `labels`, `sample_ids`."""
+        return batch
+
+    @abstractmethod
+    def accumulator(self) -> Accumulator:
+        """A fresh set of metrics."""
+
+    def evaluate(
+        self, network: nn.Module, batches: Iterable[Batch], merge: Callable[[Accumulator], None] = lambda accumulator: None
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics and report tables over evaluation batches.
+
+        Args:
+            network: in eval mode, under `torch.no_grad`.
+            batches: model inputs of this process's share of the split.
+            merge: unites an accumulator over processes.
+        """
+        accumulator = self.accumulator()
+        for batch in batches:
+            accumulator.update(network, batch)
+        merge(accumulator)
+        return accumulator.compute(), accumulator.table()
+
+    def make_source(self, network: nn.Module, batch_size: int, seed: int) -> StepSource | None:
+        """A batch source of the task's own (an environment that the policy acts in); None takes the data set's."""
+        return None
+
+    def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
+        """Raw columns (batch of one) for each thing a person gave to predict, named as they gave it."""
+        raise UnsupportedError(f"{type(self).__name__} does not predict on files.")
+
+    def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
+        """JSON of `layerwise predict` for a batch of model inputs, without the `input` key."""
+        raise UnsupportedError(f"{type(self).__name__} does not predict.")
+
+    def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
+        """Write pictures for the report into `folder`; (caption, file) of each."""
+        return []
+
+    def generate(self, network: nn.Module, *, prompt: str | None, count: int, seed: int, out: Path | None) -> list[dict[str, Any]]:
+        """Make new samples; JSON of `layerwise generate`."""
+        raise UnsupportedError(f"{type(self).__name__} does not generate.")
+
+
+def call(network: nn.Module, batch: Batch, names: Sequence[str]) -> Any:
+    """`network(**batch[names])`: forward's arguments by name."""
+    return network(**{name: batch[name] for name in names if name in batch})
+
+
+def wilson_interval(successes: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927). Closed form; (0, 1) without observations."""
+    if count <= 0:
+        return 0.0, 1.0
+    p, z2 = successes / count, z * z
+    centre = (p + z2 / (2 * count)) / (1 + z2 / count)
+    half = z / (1 + z2 / count) * float(torch.tensor(p * (1 - p) / count + z2 / (4 * count * count), dtype=torch.float64).sqrt())
+    return max(0.0, centre - half), min(1.0, centre + half)

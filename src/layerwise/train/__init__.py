@@ -1,0 +1,1 @@
+"""The one loop, its state, signals, precision and tripwires."""

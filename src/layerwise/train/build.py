@@ -1,0 +1,311 @@
+"""From a resolved recipe to the objects that train: data, task, network, objective, phases, one `Trainer` a stage."""
+
+import fnmatch
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerwise.core.config import Component
+from layerwise.core.errors import ConfigError, DataError, UnsupportedError
+from layerwise.core.seeding import derive_seed
+from layerwise.core.suggest import did_you_mean
+from layerwise.data.examples import Examples, Splits
+from layerwise.data.feed import Feed, in_order
+from layerwise.data.source import StepSource
+from layerwise.data.splits import prepare, sampling_weights
+from layerwise.nn.batch_norm import synchronise_batch_norm
+from layerwise.objectives.base import Objective
+from layerwise.optim.groups import parameter_groups
+from layerwise.parallel.distributed import World
+from layerwise.tasks.base import Accumulator, Task
+from layerwise.train.artefact import fill_derived, load_into, read_weights
+from layerwise.train.ema import EMAWeights
+from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer
+from layerwise.train.precision import resolve_precision
+from layerwise.train.recipe import Phase, Recipe, Stage
+
+DISTINCT_FACTS = "num_classes", "in_channels", "vocab_size", "in_features"
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Everything that one run trains with. Stages are made one after the other by `trainer`.
+
+    Args:
+        recipe: resolved, derived values filled in.
+        task: bound to the data.
+        network: on its device; the same through all stages.
+        splits: the data; None for tasks that make their own.
+        choices: what was resolved on this machine and must be the same on resumption.
+        notes: lines that a person should see (load report, swaps, derived values).
+    """
+
+    recipe: Recipe
+    task: Task
+    network: nn.Module
+    splits: Splits | None
+    world: World
+    device: torch.device
+    precision: str
+    choices: dict[str, Any]
+    notes: list[str]
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The trainings in a row; a recipe without stages has one called "main"."""
+        return self.recipe.stages or (Stage(name="main"),)
+
+    def trainer(self, index: int, first_step: int, hooks: Sequence[Hooks]) -> Trainer:
+        """The trainer of a stage, freshly initialised."""
+        return _stage_trainer(self, self.stages()[index], index, first_step, hooks)
+
+    def evaluate(self, part: str, network: nn.Module) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics and tables on "val" or "test"."""
+        recipe = self.recipe
+        examples = getattr(self.splits, part) if self.splits is not None else None
+        if examples is None and self.task.needs_data:
+            raise DataError(f"The data has no {part} part.")
+        size = recipe.eval.batch_size or 2 * min(recipe.micro_batch_size or recipe.batch_size, 512)
+        batches = () if examples is None else in_order(examples, self.task.inputs, size, self.world.rank, self.world.size)
+        channels_last = self.choices["channels_last"]
+        placed = (
+            {n: v.to(self.device, memory_format=torch.channels_last if channels_last and v.dim() == 4 else torch.preserve_format) for n, v in batch.items()}
+            for batch in batches
+        )
+        return self.task.evaluate(network, placed, self._merge)
+
+    def _merge(self, accumulator: Accumulator) -> None:
+        if self.world.size > 1:
+            accumulator.merge(self.world.gather_states(accumulator.state()))
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        UnsupportedError: the machine does not have it.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        wanted = "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
+    if not here[wanted]:
+        raise UnsupportedError(f"device={wanted}: this machine has none that torch can use. Set device=cpu.")
+    return torch.device(wanted)
+
+
+def build(recipe: Recipe, world: World | None = None) -> Session:
+    """Build data, task and network of a recipe.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, UnsupportedError: each names the thing, the value and the remedy.
+    """
+    world = world or World()
+    device = choose_device(recipe.device) if world.size == 1 else world.device
+    deterministic = recipe.deterministic if recipe.deterministic is not None else device.type == "cpu"
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_flush_denormal(True)
+    notes: list[str] = []
+    task: Task = recipe.task.build()
+    splits = _data(recipe, task, notes)
+    if splits is not None:
+        task.bind(splits)
+    facts = {**(splits.facts if splits else {}), **task.facts()}
+    model = fill_derived(recipe.model, {k: v for k, v in facts.items() if k in DISTINCT_FACTS or _is_unset(recipe.model, k)}, "model")
+    recipe = replace(recipe, model=model)
+    torch.manual_seed(derive_seed(recipe.seed, "init"))
+    network: nn.Module = model.build()
+    if recipe.init is not None:
+        notes += load_into(network, _initial_weights(recipe.init), recipe.init)
+    if recipe.adapter is not None:
+        trained = recipe.adapter.build().apply(network)
+        notes.append(f"adapter={recipe.adapter.name}: {sum(p.numel() for p in network.parameters() if p.requires_grad):,} parameters are trained ({len(trained)} tensors).")
+    if world.size > 1 and recipe.parallel.sync_batch_norm:
+        synchronise_batch_norm(network, world.sum_in_place)
+    network.to(device)
+    channels_last = any(isinstance(m, nn.Conv2d) and m.in_channels >= 16 for m in network.modules())
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    world.broadcast_module(network)
+    if recipe.compile:
+        _compile_blocks(network)
+    precision = resolve_precision(recipe.precision, device, network)
+    torch.manual_seed(derive_seed(recipe.seed, "train", world.rank))
+    choices = {
+        "device": device.type, "precision": precision, "deterministic": deterministic, "threads": torch.get_num_threads(),
+        "channels_last": channels_last, "compile": recipe.compile, "processes": world.size, "torch": str(torch.__version__),
+    }  # fmt: skip
+    return Session(
+        recipe=recipe, task=task, network=network, splits=splits, world=world, device=device, precision=precision, choices=choices, notes=notes,
+    )  # fmt: skip
+
+
+def _is_unset(model: Component, name: str) -> bool:
+    return getattr(model.config, name, False) is None
+
+
+def _data(recipe: Recipe, task: Task, notes: list[str]) -> Splits | None:
+    if not task.needs_data:
+        if recipe.data is not None:
+            raise ConfigError(f"data={recipe.data.name}: task={recipe.task.name} makes its own data. Leave data out.")
+        return None
+    if recipe.data is None:
+        raise ConfigError(f"data is required for task={recipe.task.name}: data=NAME, and data.root=PATH for files of your own.")
+    splits = prepare(recipe.data, recipe.seed)
+    notes += splits.warnings
+    return splits
+
+
+def _initial_weights(source: str) -> dict[str, torch.Tensor]:
+    """State dict of a run, a model folder or a weights file."""
+    path = Path(source)
+    for candidate in (path / "model" / "model.safetensors", path / "model.safetensors"):
+        if candidate.is_file():
+            return read_weights(candidate)
+    if not path.exists():
+        raise ConfigError(f"init={source}: no such run, model directory or weights file.")
+    return read_weights(path)
+
+
+def _compile_blocks(network: nn.Module) -> None:
+    blocks = getattr(network, "blocks", None)
+    for block in blocks if isinstance(blocks, nn.ModuleList | nn.Sequential) else [network]:
+        block.compile()
+
+
+# ------------------------------------------------------------------------------------------------------------- stages
+
+
+def matching(names: Iterable[str], patterns: Sequence[str], where: str) -> set[str]:
+    """Names that match any of the shell-style patterns.
+
+    Raises:
+        ConfigError: a pattern matches nothing; the message has near names.
+    """
+    names = list(names)
+    found: set[str] = set()
+    for pattern in patterns:
+        hits = fnmatch.filter(names, pattern)
+        if not hits:
+            raise ConfigError(f"{where}={pattern}: no parameter has such a name.{did_you_mean(pattern, names)}")
+        found.update(hits)
+    return found
+
+
+def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, hooks: Sequence[Hooks]) -> Trainer:
+    recipe, network, world = session.recipe, session.network, session.world
+    objective: Objective = (stage.objective or recipe.objective).build().to(session.device)
+    torch.manual_seed(derive_seed(recipe.seed, "objective", index))
+    objective.setup(network)
+    objective.to(session.device)
+    torch.manual_seed(derive_seed(recipe.seed, "train", index, world.rank))
+    own = dict(network.named_parameters()) | {f"objective.{n}": p for n, p in objective.named_parameters() if p.requires_grad}
+    freeze = recipe.freeze if stage.freeze is None else stage.freeze
+    frozen = matching(own, freeze, "freeze") if freeze else set[str]()
+    adapted = recipe.adapter is not None
+    for name, parameter in own.items():
+        if not adapted or name in frozen:
+            parameter.requires_grad_(name not in frozen)
+    trained = {name: parameter for name, parameter in own.items() if parameter.requires_grad}
+    if not trained:
+        raise ConfigError("Every parameter is frozen: nothing is left to train.")
+    batch_size = stage.batch_size or recipe.batch_size
+    source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index)) or _feed(session, batch_size, index)
+    max_steps = _length(recipe, stage, source.steps_per_epoch)
+    plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)]
+    monitor = _monitor(session) if index == len(session.stages()) - 1 else None
+    evaluates = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
+    settings = LoopSettings(
+        max_steps=max_steps, max_minutes=recipe.max_minutes, seed=recipe.seed, precision=session.precision, device=session.device,
+        log_every=min(50, max(1, (max_steps or 5000) // 100)),
+        eval_every_steps=_eval_steps(recipe, source.steps_per_epoch), eval_every_minutes=recipe.eval.every_minutes,
+        monitor=monitor, patience=recipe.eval.patience, save_every_steps=recipe.keep.every_steps, save_every_minutes=recipe.keep.every_minutes,
+        first_step=first_step, channels_last=session.choices["channels_last"],
+    )  # fmt: skip
+    ema = None
+    if recipe.ema is not None:
+        ema = EMAWeights(network, recipe.ema)
+    evaluate = (lambda net: session.evaluate("val", net)) if evaluates else None
+    return Trainer(network, objective, source, plans, settings, evaluate=evaluate, ema=ema, world=world, hooks=hooks)
+
+
+def _feed(session: Session, batch_size: int, index: int) -> StepSource:
+    recipe, splits = session.recipe, session.splits
+    assert recipe.data is not None
+    if splits is None or splits.train is None:
+        raise DataError("The data has no training part.")
+    train: Examples = splits.train
+    return Feed(
+        train, session.task.inputs, batch_size=batch_size, micro_batch_size=recipe.micro_batch_size, seed=derive_seed(recipe.seed, "feed", index),
+        transforms=[transform.build() for transform in recipe.data.config.augment], rank=session.world.rank, world_size=session.world.size,
+        weights=sampling_weights(train) if recipe.data.config.weighted else None, prefetch=bool(getattr(train, "decodes", False)),
+    )  # fmt: skip
+
+
+def _length(recipe: Recipe, stage: Stage, steps_per_epoch: int | None) -> int | None:
+    epochs, steps = (stage.epochs, stage.max_steps) if stage.epochs or stage.max_steps else (recipe.epochs, recipe.max_steps)
+    if epochs is not None and steps_per_epoch is None:
+        raise ConfigError(f"epochs={epochs:g}: this task has no epochs. Set max_steps.")
+    lengths = [steps] if steps is not None else []
+    if epochs is not None and steps_per_epoch is not None:
+        lengths.append(max(1, math.ceil(epochs * steps_per_epoch - 1e-9)))
+    if not lengths and recipe.max_minutes is None:
+        raise ConfigError(f"stage {stage.name!r} has no length: set its epochs or max_steps.")
+    return min(lengths) if lengths else None
+
+
+def _eval_steps(recipe: Recipe, steps_per_epoch: int | None) -> int | None:
+    if recipe.eval.every_steps is not None:
+        return recipe.eval.every_steps
+    if recipe.eval.every_epochs is None or steps_per_epoch is None:
+        return None
+    return max(1, round(recipe.eval.every_epochs * steps_per_epoch))
+
+
+def _monitor(session: Session) -> tuple[str, str] | None:
+    wanted = session.recipe.eval.monitor
+    own = session.task.monitor
+    if wanted is None or (own is not None and wanted == own[0]):
+        return own
+    if wanted == "last":
+        return None
+    smaller = any(part in wanted for part in ("loss", "error", "perplexity", "rmse", "mae", "distance", "bits"))
+    return wanted, "min" if smaller else "max"
+
+
+def _phases(recipe: Recipe, objective: Objective) -> tuple[Phase, ...]:
+    if not recipe.phases:
+        if len(objective.phases) > 1:
+            raise ConfigError(f"The objective has the phases {', '.join(objective.phases)}: set phases, each with the parameters that it trains.")
+        return (Phase(name=objective.phases[0], clip=recipe.clip),)
+    for phase in recipe.phases:
+        if phase.name not in objective.phases:
+            raise ConfigError(f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)}")
+    return tuple(replace(phase, clip=phase.clip or recipe.clip) for phase in recipe.phases)
+
+
+def _plan(session: Session, stage: Stage, phase: Phase, trained: dict[str, nn.Parameter]) -> PhasePlan:
+    recipe = session.recipe
+    chosen = matching(trained, phase.parameters, f"phases.{phase.name}.parameters")
+    named = [(name, parameter) for name, parameter in trained.items() if name in chosen]
+    optimizer = phase.optimizer or stage.optimizer or recipe.optimizer
+    schedule: Callable[..., float] = (phase.schedule or stage.schedule or recipe.schedule).build().factor
+    groups = parameter_groups(
+        named, weight_decay=getattr(optimizer.config, "weight_decay", 0.0), blocks=block_names(session.network), layer_decay=recipe.layer_decay,
+    )  # fmt: skip
+    return PhasePlan(
+        name=phase.name, parameters=named, optimizer=optimizer.build(groups), schedule=schedule, every=phase.every, repeat=phase.repeat, clip=phase.clip,
+    )  # fmt: skip
+
+
+def block_names(network: nn.Module) -> list[str]:
+    """Dotted names of the repeated blocks, in order of depth; empty where the network names none."""
+    blocks = getattr(network, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
+        return []
+    inside = {id(block) for block in blocks}
+    names = {id(module): name for name, module in network.named_modules() if id(module) in inside}
+    return [names[id(block)] for block in blocks]
