@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -160,29 +158,18 @@ def _guarded_worker(directory: RunDirectory, configured: Configured, console: Co
 
 
 def _launch(directory: RunDirectory, nproc: int, trust_code: bool, console: Console) -> Run:
-    """Start torch's launcher on the run; its workers die with it and it dies with this process."""
-    from layerwise.parallel.launch import die_with_parent
+    """Train the run in several processes of this machine."""
+    from layerwise.parallel.launch import launch
 
-    threads = max(1, (os.cpu_count() or 1) // nproc)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}", "--max-restarts=0",
-        "-m", "layerwise", "train", str(directory.path), *(["--quiet"] if console.quiet else []), *(["--trust-code"] if trust_code else []),
-    ]  # fmt: skip
-    env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    launcher = subprocess.Popen(command, env=env, preexec_fn=die_with_parent, start_new_session=True)
-    before = {number: signal.signal(number, lambda n, _: launcher.send_signal(signal.SIGTERM)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        launcher.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    found = load_run(directory.path)
-    if found.status == "finished":
-        return found
-    reason = directory.status()["reason"]
-    if found.status == "stopped":
-        raise StopRequested(reason)
-    raise UnsupportedError(f"The processes of {directory.path} ended: {reason or 'see the messages above'}.")
+    flags = [*(["--quiet"] if console.quiet else []), *(["--trust-code"] if trust_code else [])]
+    failed = launch(nproc, ["train", str(directory.path), *flags])
+    status = directory.status()
+    if status["status"] == "finished":
+        return load_run(directory.path)
+    if status["status"] == "stopped":
+        raise StopRequested(status["reason"])
+    codes = ", ".join(f"process {rank} with {code}" for rank, code in failed.items()) or "none said why"
+    raise UnsupportedError(f"{directory.path} did not finish: {status['reason'] or codes}")
 
 
 # -------------------------------------------------------------------------------------------------------- one training

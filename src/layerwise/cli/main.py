@@ -63,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LayerwiseError as error:
         if debug:
             raise
-        print(f"{'stopped' if error.exit_code == EXIT_STOPPED else 'error'}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if rank == "0" or error.exit_code != EXIT_STOPPED:  # all processes stop together; the first one says so
+            process = "" if rank == "0" else f" (process {rank})"
+            print(f"{'stopped' if error.exit_code == EXIT_STOPPED else 'error'}{process}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         if debug:

@@ -124,7 +124,7 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
         trained = recipe.adapter.build().apply(network)
         notes.append(f"adapter={recipe.adapter.name}: {sum(p.numel() for p in network.parameters() if p.requires_grad):,} parameters are trained ({len(trained)} tensors).")
     if world.size > 1 and recipe.parallel.sync_batch_norm:
-        synchronise_batch_norm(network, world.sum_in_place)
+        synchronise_batch_norm(network, world.reduce_sum)
     network.to(device)
     channels_last = any(isinstance(m, nn.Conv2d) and m.in_channels >= 16 for m in network.modules())
     if channels_last:
