@@ -1,5 +1,8 @@
 """Layerwise: the deep-learning landscape as one package on PyTorch. Names are loaded when first used; importing this imports no torch."""
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -31,13 +34,22 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'layerwise' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+class _Package(ModuleType):
+    """Loads public names when first used, and keeps `layerwise.train` the function when the folder `layerwise.train` is imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'layerwise' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):  # a sub-package of a public function's name
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted(__all__)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -44,6 +44,7 @@ def write_final_report(directory: RunDirectory, session: Any, trainer: Any, metr
         "selected_by": origin + (", averaged weights" if recipe.ema else ""), "warnings": list(splits.warnings) if splits else [],
     }  # fmt: skip
     files.write_json(directory.path / _FACTS, tree)
+    directory.set_status("finished", trainer.settings.first_step + trainer.step, trainer.reason)
     rewrite_report(directory.path)
     if headline in metrics and rows:
         interval = tables.get("intervals", {}).get(headline.split("/")[1])
@@ -105,8 +106,8 @@ def rewrite_report(run: str | Path) -> Path:
     recipe: Recipe = parse(Recipe, read_yaml(directory.read_config(), str(directory.config)), trust=True)
     path = directory.path / _FACTS
     tree = files.read_json(path) if path.exists() else {}
-    metrics = tree.get("metrics", {})
-    intervals = {f"{tree['part']}/{name}": tuple(pair) for name, pair in tree.get("tables", {}).get("intervals", {}).items()} if tree else {}
+    metrics = {name.split("/", 1)[1]: value for name, value in tree.get("metrics", {}).items()}
+    intervals = {name: tuple(pair) for name, pair in tree.get("tables", {}).get("intervals", {}).items()}
     baselines = [
         Baseline(name=row["name"], value=row["value"], interval=tuple(row["interval"]) if row["interval"] else None, seconds=row["fit_s"])
         for row in tree.get("baselines", [])
@@ -116,7 +117,7 @@ def rewrite_report(run: str | Path) -> Path:
     details = {k: v for k, v in tree.get("tables", {}).items() if k not in ("intervals", "count")}
     report = ReportData(
         title=f"{recipe.model.name}{data}", summary=f"Recipe {name}: {recipe.task.name.replace('_', ' ')} by {recipe.objective.name.replace('_', ' ')}.",
-        facts=tree.get("facts", {}), split={"test": "test", "val": "validation"}[tree.get("part", "val")], headline=tree.get("headline"),
+        facts=tree.get("facts", {}), split={"test": "test", "val": "validation"}[tree.get("part", "val")], headline=(tree.get("headline") or "/").split("/", 1)[1] or None,
         higher_is_better=tree.get("higher", True), metrics=metrics, intervals=intervals, seconds=tree.get("seconds"), baselines=baselines,
         details=details, pictures=[(c, directory.path / p) for c, p in tree.get("pictures", [])],
         most_wrong=[(c, directory.path / p) for c, p in tree.get("most_wrong", [])], selected_by=tree.get("selected_by", ""),

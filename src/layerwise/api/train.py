@@ -294,7 +294,6 @@ class _Training:
         from layerwise.api.report import write_final_report
 
         write_final_report(self.directory, session, trainer, metrics, self.final_tables, self.console)
-        self.directory.set_status("finished", steps, trainer.reason)
         return Run(path=self.directory.path, metrics=metrics, status="finished")
 
     def _save_model(self, session: "Session", trainer: "Trainer", weights: dict[str, Any], steps: int) -> None:

@@ -5,7 +5,6 @@ import signal
 import sys
 from types import FrameType
 
-import click
 import typer
 
 import layerwise
@@ -15,7 +14,6 @@ from layerwise.core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_STOPPED, EXIT_W
 app = typer.Typer(
     name="layerwise",
     help="The deep-learning landscape as one package: train, evaluate, predict, generate.\n\nExample: layerwise train lenet5",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,18 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    arguments = [a for a in arguments if a != "--debug"] or ["--help"]
     # Spinning threads collapse when the machine has other work; set before torch loads its OpenMP.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _stop)
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="layerwise", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_DONE
-    except click.exceptions.Abort:
+    except typer.Abort:
         return EXIT_STOPPED
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return EXIT_WRONG
     except LayerwiseError as error:
         if debug:
             raise
@@ -77,6 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own, whose class has moved between versions of typer
+            verb = next((a for a in arguments if not a.startswith("-")), "")
+            print(f"error: {error.format_message()} See: layerwise {verb} --help".replace("  ", " "), file=sys.stderr)
+            return EXIT_WRONG
         if debug:
             raise
         print(f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Run again with --debug for the traceback.", file=sys.stderr)

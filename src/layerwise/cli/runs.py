@@ -26,17 +26,19 @@ def runs(
 
     Example: layerwise runs diff runs/lenet5-1 runs/lenet5-2
     """
-    from dataclasses import asdict
-
     from layerwise.core.errors import ConfigError
     from layerwise.track.run_directory import RunDirectory, diff_runs, list_runs
 
     if not arguments:
         found = list_runs(root)
         if json:
-            print_json([{**asdict(row), "path": str(row.path)} for row in found])
-        for row in [] if json else found:
-            print(row.line())
+            print_json([{**{k: v for k, v in vars(row).items() if k != "run"}, "path": str(row.run.path)} for row in found])
+            return
+        for row in found:
+            figures = "  ".join(f"{name}={value:.4g}" for name, value in list(row.metrics.items())[:2])
+            print(f"{row.run.path!s:32} {row.status:9} {row.step:>8} steps  {row.model} {row.data}  {row.started}  {figures}".rstrip())
+        if not found:
+            print(f"There are no runs in {root}.")
         return
     if arguments[0] != "diff" or len(arguments) != 3:
         raise ConfigError(f"runs {' '.join(arguments)}: write `layerwise runs` or `layerwise runs diff A B`.")

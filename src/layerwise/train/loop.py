@@ -298,17 +298,14 @@ class Trainer:
                 self._explain_bad_loss(plan.name, batch, context, terms)
             if loss.requires_grad:
                 loss.backward()
-            one = len(terms) == 1
-            for name, term in terms.items():
-                total, count = shown.get(name, (0.0, 0.0))
-                mean = one and term.minimised and term.weight == 1.0
-                share = value * self._denominator(name, counts, parts) if mean else term.sum.item()
+            sofar, steps = shown.get("loss", (0.0, float(self.world.rank == 0)))
+            shown["loss"] = (sofar + value, steps)
+            for name, term in terms.items() if len(terms) > 1 else ():
+                sofar, seen = shown.get(name, (0.0, 0.0))
                 ratio = name in self.objective.per_batch
-                shown[name] = (total + (share / (1 if mean else term.count) if ratio else share), count + (1.0 if ratio else term.count))
+                mean = term.sum.item() / (term.count or 1.0) if ratio else term.sum.item()
+                shown[name] = (sofar + mean, seen + (1.0 if ratio else term.count))
         return shown
-
-    def _denominator(self, name: str, counts: dict[str, float], parts: float) -> float:
-        return parts if name in self.objective.per_batch else counts[name]
 
     def _loss(self, terms: dict[str, Term], counts: dict[str, float], parts: float) -> Tensor:
         total: Tensor | None = None
