@@ -114,7 +114,7 @@ def rewrite_report(run: str | Path) -> Path:
     ]
     name = directory.read_env().get("choices", {}).get("recipe", directory.path.name)
     data = f" on {recipe.data.name}" if recipe.data is not None else ""
-    details = {k: v for k, v in tree.get("tables", {}).items() if k not in ("intervals", "count")}
+    details = {k: v for k, v in tree.get("tables", {}).items() if k != "intervals"}
     report = ReportData(
         title=f"{recipe.model.name}{data}", summary=f"Recipe {name}: {recipe.task.name.replace('_', ' ')} by {recipe.objective.name.replace('_', ' ')}.",
         facts=tree.get("facts", {}), split={"test": "test", "val": "validation"}[tree.get("part", "val")], headline=(tree.get("headline") or "/").split("/", 1)[1] or None,

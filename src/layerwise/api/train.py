@@ -196,9 +196,10 @@ class _Training:
         keep = session.recipe.keep
         if self.writes:
             self.keeper = StateKeeper(self.directory.state, keep.last, keep.milestones, warn=self.console.warn)
+        newest = self._newest()
+        if self.writes:
             self._describe(session)
         self.world.barrier()
-        newest = self._newest()
         self._check_choices(session, newest)
         self.console.info(f"ready in {time.monotonic() - began:.1f} s: {_summary(session)}")
         first_step, start = (0, 0) if newest is None else (newest["first_step"], newest["stage"])
@@ -215,7 +216,9 @@ class _Training:
     def _newest(self) -> dict[str, Any] | None:
         from layerwise.track.store import newest_state
 
-        found = newest_state(self.directory.state, self.console.warn if self.writes else lambda text: None)
+        found = self.keeper.newest() if self.keeper is not None else newest_state(self.directory.state, lambda text: None)
+        if found is None and self.directory.status()["step"] > 0:
+            self.console.warn(f"{self.directory.state} holds no state: training starts again at step 0.")
         return None if found is None else found[1]  # pyright: ignore[reportReturnType]
 
     def _describe(self, session: "Session") -> None:
