@@ -1,4 +1,6 @@
-"""Layerwise: the deep-learning landscape as one package on PyTorch. Names are loaded when first used; importing this imports no torch."""
+"""Layerwise: the deep-learning landscape as one package on PyTorch. Names are loaded when first used; importing this
+imports no torch.
+"""
 
 import importlib
 import sys
@@ -34,10 +36,10 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-
-
 class _Package(ModuleType):
-    """Loads public names when first used, and keeps `layerwise.train` the function when the folder `layerwise.train` is imported."""
+    """Loads public names when first used, and keeps `layerwise.train` the function when the folder `layerwise.train`
+    is imported.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name not in _PUBLIC:

@@ -91,7 +91,9 @@ def test_wrong_values_name_field_value_and_rule(tree: dict[str, Any], words: tup
 
 
 def test_yaml_text_gives_the_same_values_back() -> None:
-    value = parse(Outer, {"name": "1e-3", "inner": {"rate": 0.1}, "optimizer": {"name": "SGD", "lr": 1e-7}, "table": {"a": 1.5}})
+    value = parse(
+        Outer, {"name": "1e-3", "inner": {"rate": 0.1}, "optimizer": {"name": "SGD", "lr": 1e-7}, "table": {"a": 1.5}}
+    )
     assert to_tree(parse(Outer, read_yaml(write_yaml(to_tree(value)), "x"))) == to_tree(value)
 
 
@@ -109,13 +111,17 @@ def test_a_swap_resets_the_subtree_and_says_what_it_dropped() -> None:
 
 
 def test_deeper_overrides_apply_after_swaps_whatever_their_order() -> None:
-    tree = apply_overrides({"optimizer": {"name": "AdamW", "lr": 0.1}}, [("optimizer.lr", "0.5"), ("optimizer", "SGD")], [])
+    tree = apply_overrides(
+        {"optimizer": {"name": "AdamW", "lr": 0.1}}, [("optimizer.lr", "0.5"), ("optimizer", "SGD")], []
+    )
     assert parse(Outer, tree).optimizer.config.lr == 0.5
     assert parse(Outer, tree).optimizer.name == "SGD"
 
 
 def test_setting_the_name_swaps_too() -> None:
-    tree = apply_overrides({"optimizer": {"name": "AdamW", "beta1": 0.5}}, [("optimizer.name", "SGD"), ("optimizer.momentum", "0.5")], [])
+    tree = apply_overrides(
+        {"optimizer": {"name": "AdamW", "beta1": 0.5}}, [("optimizer.name", "SGD"), ("optimizer.momentum", "0.5")], []
+    )
     assert parse(Outer, tree).optimizer.config.momentum == 0.5
 
 
@@ -169,7 +175,11 @@ def test_an_unknown_recipe_suggests_the_nearest() -> None:
 def test_an_overlay_file_names_its_recipe(tmp_path: Any) -> None:
     (tmp_path / "mine.yaml").write_text("recipe: lenet5\noptimizer: {name: Muon, lr: 0.02}\nepochs: 3\n")
     configured = configure(str(tmp_path / "mine.yaml"), [("epochs", "5")])
-    assert (configured.recipe.optimizer.name, configured.recipe.optimizer.config.lr, configured.recipe.epochs) == ("Muon", 0.02, 5.0)
+    assert (configured.recipe.optimizer.name, configured.recipe.optimizer.config.lr, configured.recipe.epochs) == (
+        "Muon",
+        0.02,
+        5.0,
+    )
 
 
 def test_code_of_ones_own_in_a_run_needs_trust(tmp_path: Any) -> None:

@@ -46,14 +46,24 @@ def make_examples(count: int = 32) -> TensorExamples:
 
 
 def make_trainer(
-    net: nn.Module, *, micro: int | None = None, objective: Objective | None = None, steps: int = 1, batch_size: int = 32,
-    optimizer: Callable[[Any], torch.optim.Optimizer] = lambda groups: SGD(SGDConfig(lr=1.0), groups), hooks: tuple[Hooks, ...] = (),
-    examples: TensorExamples | None = None, **settings: Any,
-) -> Trainer:  # fmt: skip
+    net: nn.Module,
+    *,
+    micro: int | None = None,
+    objective: Objective | None = None,
+    steps: int = 1,
+    batch_size: int = 32,
+    optimizer: Callable[[Any], torch.optim.Optimizer] = lambda groups: SGD(SGDConfig(lr=1.0), groups),
+    hooks: tuple[Hooks, ...] = (),
+    examples: TensorExamples | None = None,
+    **settings: Any,
+) -> Trainer:
     objective = objective or CrossEntropy(CrossEntropyConfig())
     named = list(net.named_parameters())
     plan = PhasePlan(
-        name=objective.phases[0], parameters=named, optimizer=optimizer(parameter_groups(named, weight_decay=0.0)), schedule=lambda *_: 1.0
+        name=objective.phases[0],
+        parameters=named,
+        optimizer=optimizer(parameter_groups(named, weight_decay=0.0)),
+        schedule=lambda *_: 1.0,
     )
     feed = Feed(examples or make_examples(), lambda batch: batch, batch_size=batch_size, micro_batch_size=micro, seed=1)
     return Trainer(net, objective, feed, [plan], LoopSettings(max_steps=steps, log_every=2, **settings), hooks=hooks)
@@ -137,7 +147,12 @@ def test_a_per_batch_term_is_averaged_over_micro_batches() -> None:
     trainer.fit()
     loss = torch.stack([plain(part["features"]).var(0).sum() for part in parts]).mean()
     gradients = torch.autograd.grad(loss, list(plain.parameters()), allow_unused=True)
-    expected = torch.cat([(p - (g if g is not None else 0)).detach().flatten() for p, g in zip(plain.parameters(), gradients, strict=True)])
+    expected = torch.cat(
+        [
+            (p - (g if g is not None else 0)).detach().flatten()
+            for p, g in zip(plain.parameters(), gradients, strict=True)
+        ]
+    )
     assert torch.allclose(weights(net), expected, rtol=0, atol=1e-12)
 
 
@@ -163,10 +178,14 @@ def test_a_phase_moves_only_its_own_parameters_and_runs_when_due() -> None:
         named = list(part.named_parameters())
         plans.append(
             PhasePlan(
-                name=name, parameters=named, optimizer=SGD(SGDConfig(lr=0.01), parameter_groups(named, weight_decay=0.0)),
-                schedule=lambda *_: 1.0, every=every, repeat=repeat,
+                name=name,
+                parameters=named,
+                optimizer=SGD(SGDConfig(lr=0.01), parameter_groups(named, weight_decay=0.0)),
+                schedule=lambda *_: 1.0,
+                every=every,
+                repeat=repeat,
             )
-        )  # fmt: skip
+        )
     feed = Feed(make_examples(), lambda batch: batch, batch_size=8, seed=1)
     moved: list[tuple[bool, bool]] = []
 
@@ -259,14 +278,22 @@ def adam(groups: Any) -> torch.optim.Optimizer:
 def accuracy(net: nn.Module) -> tuple[dict[str, float], dict[str, Any]]:
     examples = make_examples(50)
     torch.rand(3)  # an evaluation that draws must not move the training's random numbers
-    return {"accuracy": float((net(examples.columns["features"]).argmax(1) == examples.columns["labels"]).double().mean())}, {}
+    return {
+        "accuracy": float((net(examples.columns["features"]).argmax(1) == examples.columns["labels"]).double().mean())
+    }, {}
 
 
 @pytest.mark.parametrize("stop_at", [1, 6, 7, 19])
 def test_a_stopped_training_goes_on_exactly(stop_at: int, tmp_path: Path) -> None:
     def run(lines: Lines) -> Trainer:
         trainer = make_trainer(
-            make_net(dropout=0.3), steps=20, batch_size=6, optimizer=adam, hooks=(lines,), eval_every_steps=4, monitor=("accuracy", "max")
+            make_net(dropout=0.3),
+            steps=20,
+            batch_size=6,
+            optimizer=adam,
+            hooks=(lines,),
+            eval_every_steps=4,
+            monitor=("accuracy", "max"),
         )
         trainer.evaluate = accuracy
         return trainer
@@ -317,10 +344,12 @@ def test_the_feed_gives_every_sample_once_an_epoch_in_another_order() -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_shares_of_all_processes_are_the_batch(world: int) -> None:
     def ids(rank: int, size: int) -> list[int]:
-        feed = Feed(make_examples(10), lambda batch: batch, batch_size=5, micro_batch_size=2, rank=rank, world_size=size, seed=2)
+        feed = Feed(
+            make_examples(10), lambda batch: batch, batch_size=5, micro_batch_size=2, rank=rank, world_size=size, seed=2
+        )
         return [int(i) for part in feed.next_step() for i in part["sample_ids"]]
 
-    assert sum((ids(rank, world) for rank in range(world)), []) == ids(0, 1)
+    assert [i for rank in range(world) for i in ids(rank, world)] == ids(0, 1)
 
 
 def test_accumulators_are_abstract() -> None:

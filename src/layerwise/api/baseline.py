@@ -67,7 +67,9 @@ def is_cheap(splits: Splits) -> bool:
 
 
 def compare(splits: Splits, seed: int, methods: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
-    """Rows of the comparison on the test part (validation where there is none): name, value, interval, fit_s, predict_ms, line."""
+    """Rows of the comparison on the test part (validation where there is none): name, value, interval, fit_s,
+    predict_ms, line.
+    """
     test = splits.test if splits.test is not None else splits.val
     if splits.train is None or test is None:
         raise UnsupportedError("The comparison needs a training and a test part.")

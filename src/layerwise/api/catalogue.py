@@ -10,8 +10,16 @@ from layerwise.core.errors import ConfigError
 from layerwise.core.suggest import did_you_mean
 
 WHAT = ("models", "recipes", "datasets", "tasks", "objectives", "optimizers", "schedules", "transforms", "adapters")
-_KINDS = {"models": "model", "datasets": "data", "tasks": "task", "objectives": "objective", "optimizers": "optimizer", "schedules": "schedule",
-          "transforms": "transform", "adapters": "adapter"}  # fmt: skip
+_KINDS = {
+    "models": "model",
+    "datasets": "data",
+    "tasks": "task",
+    "objectives": "objective",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "transforms": "transform",
+    "adapters": "adapter",
+}
 
 
 def names(what: str, pattern: str = "*") -> list[str]:
@@ -30,7 +38,8 @@ def names(what: str, pattern: str = "*") -> list[str]:
 
 
 def show(name: str) -> dict[str, Any]:
-    """What is known of a model: card, parameters, FLOPs of one forward pass, bytes of float32 weights, capabilities, options.
+    """What is known of a model: card, parameters, FLOPs of one forward pass, bytes of float32 weights, capabilities,
+    options.
 
     Raises:
         ConfigError: no such model.
@@ -45,11 +54,15 @@ def show(name: str) -> dict[str, Any]:
             from layerwise.api.configure import load_recipe
 
             return {**show(load_recipe(name).model.name), "recipe": name}
-        raise ConfigError(f"There is no model {name!r}.{did_you_mean(name, discovery.catalogue('model'))} See: layerwise list models")
+        raise ConfigError(
+            f"There is no model {name!r}.{did_you_mean(name, discovery.catalogue('model'))} See: layerwise list models"
+        )
     module = discovery.catalogue("model")[name][0]
     card = discovery.declarations(module).CARD
     typical = {"num_classes": 10, "in_channels": 1, "vocab_size": 50257, "in_features": 64}
-    component: Component = fill_derived(parse_component("model", name, "model"), {k: v for k, v in typical.items() if _unset(name, k)}, "model")
+    component: Component = fill_derived(
+        parse_component("model", name, "model"), {k: v for k, v in typical.items() if _unset(name, k)}, "model"
+    )
     with torch.device("meta"):
         network = component.build()
     assumed = {k: v for k, v in typical.items() if _unset(name, k)}
@@ -57,11 +70,20 @@ def show(name: str) -> dict[str, Any]:
     batch = importlib.import_module(module).example_batch(real.config, 1, torch.Generator().manual_seed(0))
     count = sum(p.numel() for p in network.parameters())
     return {
-        "name": name, "title": card.title, "paper": {"title": card.paper, "authors": card.authors, "year": card.year, "link": card.link},
-        "parameters": count, "memory_bytes": 4 * count, "flops": count_flops(real, batch), "capabilities": list(card.capabilities),
-        "inputs": card.inputs, "outputs": card.outputs, "differences": list(card.differences), "options": to_tree(component), "assumed": assumed,
+        "name": name,
+        "title": card.title,
+        "paper": {"title": card.paper, "authors": card.authors, "year": card.year, "link": card.link},
+        "parameters": count,
+        "memory_bytes": 4 * count,
+        "flops": count_flops(real, batch),
+        "capabilities": list(card.capabilities),
+        "inputs": card.inputs,
+        "outputs": card.outputs,
+        "differences": list(card.differences),
+        "options": to_tree(component),
+        "assumed": assumed,
         "example": {key: list(value.shape) for key, value in batch.items()},
-    }  # fmt: skip
+    }
 
 
 def _unset(name: str, option: str) -> bool:

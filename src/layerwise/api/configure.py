@@ -62,8 +62,12 @@ def load_recipe(name: str) -> Recipe:
                 from dataclasses import replace
 
                 return replace(recipe, model=Component(name))
-        raise ConfigError(f"The model {name!r} has no recipe. Name one and swap the model: layerwise train RECIPE model={name}")
-    raise ConfigError(f"There is no recipe {name!r}.{did_you_mean(name, [*modules, *models])} See: layerwise list recipes")
+        raise ConfigError(
+            f"The model {name!r} has no recipe. Name one and swap the model: layerwise train RECIPE model={name}"
+        )
+    raise ConfigError(
+        f"There is no recipe {name!r}.{did_you_mean(name, [*modules, *models])} See: layerwise list recipes"
+    )
 
 
 def configure(target: str, overrides: Iterable[tuple[str, Any]] = (), *, trust_code: bool = False) -> Configured:
@@ -112,7 +116,11 @@ def flatten(tree: Any, where: str = "") -> dict[str, Any]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) and tree else None
     if items is None:
         return {where: tree}
-    return {key: leaf for name, value in items for key, leaf in flatten(value, f"{where}.{name}" if where else str(name)).items()}
+    return {
+        key: leaf
+        for name, value in items
+        for key, leaf in flatten(value, f"{where}.{name}" if where else str(name)).items()
+    }
 
 
 def changed_keys(old: Tree, new: Tree) -> dict[str, tuple[Any, Any]]:

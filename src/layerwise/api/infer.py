@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-
 from layerwise.core.config import apply_overrides, parse, read_yaml, to_tree
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.splits import prepare
+from layerwise.infer.generate import TextCodec, generate_text
 from layerwise.tasks.base import Task
 from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory
@@ -38,8 +38,11 @@ def model_folder(source: str | Path) -> Path:
     raise ConfigError(f"{source} is neither a run nor a model directory: it has no config.json.")
 
 
-def evaluate(source: str | Path, overrides: Iterable[tuple[str, Any]] = (), *, trust_code: bool = False) -> dict[str, Any]:
-    """Metrics of a run's model on its test part (validation where there is none), or on other data by overrides (`data.root=...`).
+def evaluate(
+    source: str | Path, overrides: Iterable[tuple[str, Any]] = (), *, trust_code: bool = False
+) -> dict[str, Any]:
+    """Metrics of a run's model on its test part (validation where there is none), or on other data by overrides
+    (`data.root=...`).
 
     Returns:
         `{"run": path, "metrics": {"test/accuracy": ...}, "tables": ...}`.
@@ -61,12 +64,24 @@ def evaluate(source: str | Path, overrides: Iterable[tuple[str, Any]] = (), *, t
         _check_classes(task, splits.class_names)
     choices = {"channels_last": False}
     session = Session(
-        recipe=recipe, task=task, network=network, splits=splits, world=World(), device=torch.device("cpu"), precision="fp32", choices=choices, notes=[],
-    )  # fmt: skip
+        recipe=recipe,
+        task=task,
+        network=network,
+        splits=splits,
+        world=World(),
+        device=torch.device("cpu"),
+        precision="fp32",
+        choices=choices,
+        notes=[],
+    )
     part = "test" if splits is not None and splits.test is not None else "val"
     with torch.inference_mode():
         metrics, tables = session.evaluate(part, network)
-    return {"run": str(source), "metrics": {f"{part}/{name}": value for name, value in metrics.items()}, "tables": tables}
+    return {
+        "run": str(source),
+        "metrics": {f"{part}/{name}": value for name, value in metrics.items()},
+        "tables": tables,
+    }
 
 
 def _check_classes(task: Task, class_names: list[str] | None) -> None:
@@ -74,7 +89,8 @@ def _check_classes(task: Task, class_names: list[str] | None) -> None:
     if known and class_names and list(known) != list(class_names):
         strange = [name for name in class_names if name not in known]
         raise DataError(
-            f"The data's classes are not the model's: {', '.join(strange[:5]) or 'another order or number'} (the model knows {', '.join(known[:12])})."
+            f"The data's classes are not the model's: {', '.join(strange[:5]) or 'another order or number'} (the "
+            f"model knows {', '.join(known[:12])})."
         )
 
 
@@ -88,7 +104,11 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
     for item in inputs:
         path = Path(item)
         if path.is_dir():
-            inside = [str(p) for p in sorted(path.rglob("*")) if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            inside = [
+                str(p)
+                for p in sorted(path.rglob("*"))
+                if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
+            ]
             if not inside:
                 raise DataError(f"{item} is an empty folder.")
             found += inside
@@ -101,7 +121,9 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
     return found
 
 
-def predict(source: str | Path, inputs: Sequence[str], *, batch_size: int = 64, trust_code: bool = False) -> list[dict[str, Any]]:
+def predict(
+    source: str | Path, inputs: Sequence[str], *, batch_size: int = 64, trust_code: bool = False
+) -> list[dict[str, Any]]:
     """Predictions of a run's or model directory's model on files, folders, globs or text, as its task takes them.
 
     Returns:
@@ -119,7 +141,10 @@ def predict(source: str | Path, inputs: Sequence[str], *, batch_size: int = 64, 
             decoded = task.decode(names[start : start + batch_size])
             if not decoded:
                 continue
-            same = all(set(b) == set(decoded[0][1]) and all(b[k].shape[1:] == decoded[0][1][k].shape[1:] for k in b) for _, b in decoded)
+            same = all(
+                set(b) == set(decoded[0][1]) and all(b[k].shape[1:] == decoded[0][1][k].shape[1:] for k in b)
+                for _, b in decoded
+            )
             groups = [decoded] if same else [[one] for one in decoded]
             for group in groups:
                 batch = {key: torch.cat([columns[key] for _, columns in group]) for key in group[0][1]}
@@ -136,7 +161,13 @@ def predictions_csv(rows: Sequence[dict[str, Any]]) -> str:
     writer = csv.writer(out)
     writer.writerow([*plain, *(f"score_{name}" for name in classes)])
     for row in rows:
-        writer.writerow([row.get(key, "") for key in plain] + [f"{row.get('scores', {}).get(name, ''):.6g}" if name in row.get("scores", {}) else "" for name in classes])
+        writer.writerow(
+            [row.get(key, "") for key in plain]
+            + [
+                f"{row.get('scores', {}).get(name, ''):.6g}" if name in row.get("scores", {}) else ""
+                for name in classes
+            ]
+        )
     return out.getvalue()
 
 
@@ -162,13 +193,16 @@ def generate(
     """
     network, task, tree = load_model(model_folder(source), trust=trust_code)
     with torch.inference_mode():
-        if hasattr(task, "encode_prompt"):
-            from layerwise.infer.generate import generate_text
-
-            return generate_text(network, task, prompt=prompt, count=count, seed=seed, out=Path(out) if out else None, **(text_options or {}))
+        if isinstance(task, TextCodec):
+            return generate_text(
+                network,
+                task,
+                prompt=prompt,
+                count=count,
+                seed=seed,
+                out=Path(out) if out else None,
+                **(text_options or {}),
+            )
         if prompt is not None:
             raise ConfigError(f"task={tree['task']['name']} takes no prompt.")
         return task.generate(network, prompt=None, count=count, seed=seed, out=Path(out) if out else None)
-
-
-

@@ -51,12 +51,15 @@ def from_pretrained(source: str | Path, model: str | None = None, strict: bool =
     own = network.state_dict()
     wrong = [name for name in own if name not in state or own[name].shape != state[name].shape]
     if strict and wrong:
-        raise CheckpointError(f"{source} does not fit {model}: {', '.join(wrong[:6])} missing or of another shape. strict=False leaves them as initialised.")
+        raise CheckpointError(
+            f"{source} does not fit {model}: {', '.join(wrong[:6])} missing or of another shape. strict=False leaves "
+            "them as initialised."
+        )
     load_into(network, {**{n: own[n] for n in wrong if n not in state}, **state}, str(source))
     return network.eval()
 
 
-def save_pretrained(model: "nn.Module", directory: str | Path, format: str = "layerwise") -> None:  # noqa: A002 - the field's word
+def save_pretrained(model: "nn.Module", directory: str | Path, format: str = "layerwise") -> None:
     """Write a network's weights and configuration to a directory that `from_pretrained` reads.
 
     Raises:
@@ -69,8 +72,20 @@ def save_pretrained(model: "nn.Module", directory: str | Path, format: str = "la
     save_model(Path(directory), model, component_of(model), origin={})
 
 
-def train(recipe: str, *, run: str | None = None, resume: str = "auto", nproc: int = 1, quiet: bool = False, **overrides: Any) -> train_api.Run:
-    """Train a recipe, a YAML file or a run directory; overrides are top-level fields, deeper ones as `**{"optimizer.lr": 0.01}`."""
+def train(
+    recipe: str, *, run: str | None = None, resume: str = "auto", nproc: int = 1, quiet: bool = False, **overrides: Any
+) -> train_api.Run:
+    """Train a recipe, a YAML file or a run directory; overrides are top-level fields, deeper ones as
+    `**{"optimizer.lr": 0.01}`.
+    """
     from layerwise.core.console import Console
 
-    return train_api.train(recipe, list(overrides.items()), run=run, resume=resume, nproc=nproc, console=Console(quiet=quiet), trust_code=True)
+    return train_api.train(
+        recipe,
+        list(overrides.items()),
+        run=run,
+        resume=resume,
+        nproc=nproc,
+        console=Console(quiet=quiet),
+        trust_code=True,
+    )

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from layerwise.core.console import Console
 from layerwise.core.config import parse, read_yaml
+from layerwise.core.console import Console
+from layerwise.infer.generate import TextCodec
 from layerwise.track import files
 from layerwise.track.report import Baseline, ReportData, write_card, write_report
 from layerwise.track.run_directory import RunDirectory
@@ -13,7 +14,14 @@ from layerwise.train.recipe import Recipe
 _FACTS = "report.json"
 
 
-def write_final_report(directory: RunDirectory, session: Any, trainer: Any, metrics: dict[str, float], tables: dict[str, Any], console: Console) -> None:
+def write_final_report(
+    directory: RunDirectory,
+    session: Any,
+    trainer: Any,
+    metrics: dict[str, float],
+    tables: dict[str, Any],
+    console: Console,
+) -> None:
     """Collect what the session knows, write `report.json`, the page and the card, and print the short table."""
     import torch
 
@@ -32,17 +40,35 @@ def write_final_report(directory: RunDirectory, session: Any, trainer: Any, metr
         console.info("comparing with classical methods on the same split ...")
         rows = compare(splits, recipe.seed, ("svm", "random forest"))
     seconds = 60 * trainer.minutes()
-    facts: dict[str, Any] = {"model": recipe.model.name, "parameters": f"{sum(p.numel() for p in session.network.parameters()):,}"}
+    facts: dict[str, Any] = {
+        "model": recipe.model.name,
+        "parameters": f"{sum(p.numel() for p in session.network.parameters()):,}",
+    }
     if splits is not None and recipe.data is not None:
-        facts |= {"data": recipe.data.name} | {n: f"{len(e):,} examples" for n in ("train", "val", "test") if (e := getattr(splits, n)) is not None}
-    facts |= {"steps": f"{trainer.settings.first_step + trainer.step:,}", "training time": f"{seconds:.1f} s", "seed": str(recipe.seed)}
+        facts |= {"data": recipe.data.name} | {
+            n: f"{len(e):,} examples" for n in ("train", "val", "test") if (e := getattr(splits, n)) is not None
+        }
+    facts |= {
+        "steps": f"{trainer.settings.first_step + trainer.step:,}",
+        "training time": f"{seconds:.1f} s",
+        "seed": str(recipe.seed),
+    }
     best = trainer.best
     origin = f"best val/{trainer.settings.monitor[0]}, step {best['step']}" if best else "last step"
     tree = {
-        "facts": facts, "part": part, "headline": headline, "higher": session.task.monitor is None or session.task.monitor[1] == "max",
-        "metrics": metrics, "tables": tables, "baselines": rows, "pictures": pictures, "most_wrong": pictures_wrong, "seconds": seconds,
-        "selected_by": origin + (", averaged weights" if recipe.ema else ""), "warnings": list(splits.warnings) if splits else [],
-    }  # fmt: skip
+        "facts": facts,
+        "part": part,
+        "headline": headline,
+        "higher": session.task.monitor is None or session.task.monitor[1] == "max",
+        "metrics": metrics,
+        "tables": tables,
+        "baselines": rows,
+        "pictures": pictures,
+        "most_wrong": pictures_wrong,
+        "seconds": seconds,
+        "selected_by": origin + (", averaged weights" if recipe.ema else ""),
+        "warnings": list(splits.warnings) if splits else [],
+    }
     files.write_json(directory.path / _FACTS, tree)
     directory.set_status("finished", trainer.settings.first_step + trainer.step, trainer.reason)
     rewrite_report(directory.path)
@@ -52,12 +78,17 @@ def write_final_report(directory: RunDirectory, session: Any, trainer: Any, metr
         console.info(table_line(recipe.model.name, metrics[headline], interval, seconds, None))
         for row in rows:
             console.info(row["line"])
-        close = [r["name"] for r in rows if interval and r["interval"][1] >= interval[0] and r["interval"][0] <= interval[1]]
+        close = [
+            r["name"] for r in rows if interval and r["interval"][1] >= interval[0] and r["interval"][0] <= interval[1]
+        ]
         if close:
-            console.info(f"The intervals of the network and of {' and '.join(close)} overlap: on this data they cannot be told apart.")
+            console.info(
+                f"The intervals of the network and of {' and '.join(close)} overlap: on this data they cannot be told "
+                "apart."
+            )
     console.info(f"\nreport: {directory.report}")
     console.info("next:")
-    for _, command in _commands(directory, session.task.predicts, hasattr(session.task, "encode_prompt")):
+    for _, command in _commands(directory, session.task.predicts, isinstance(session.task, TextCodec)):
         console.info(f"  {command}")
 
 
@@ -68,7 +99,11 @@ def _commands(directory: RunDirectory, predicts: str | None, prompts: bool) -> l
         commands.append(("Write text", f'layerwise generate {directory.path} --prompt "Once"'))
     if predicts is not None:
         commands.append(("Predict", f"layerwise predict {directory.path} {example[predicts]}"))
-    return [*commands, ("Train longer", f"layerwise train {directory.path} epochs=..."), ("All models", "layerwise list models")]
+    return [
+        *commands,
+        ("Train longer", f"layerwise train {directory.path} epochs=..."),
+        ("All models", "layerwise list models"),
+    ]
 
 
 def _most_wrong_pictures(directory: RunDirectory, splits: Any, tables: dict[str, Any]) -> list[list[str]]:
@@ -96,7 +131,12 @@ def _most_wrong_pictures(directory: RunDirectory, splits: Any, tables: dict[str,
         scale = max(1, 96 // max(picture.size))
         path = folder / f"wrong-{len(found):02d}.png"
         picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
-        found.append([f"is {row['label']}, taken for {row['prediction']} (loss {row['loss']:.2f})", str(path.relative_to(directory.path))])
+        found.append(
+            [
+                f"is {row['label']}, taken for {row['prediction']} (loss {row['loss']:.2f})",
+                str(path.relative_to(directory.path)),
+            ]
+        )
     return found
 
 
@@ -109,19 +149,33 @@ def rewrite_report(run: str | Path) -> Path:
     metrics = {name.split("/", 1)[1]: value for name, value in tree.get("metrics", {}).items()}
     intervals = {name: tuple(pair) for name, pair in tree.get("tables", {}).get("intervals", {}).items()}
     baselines = [
-        Baseline(name=row["name"], value=row["value"], interval=tuple(row["interval"]) if row["interval"] else None, seconds=row["fit_s"])
+        Baseline(
+            name=row["name"],
+            value=row["value"],
+            interval=tuple(row["interval"]) if row["interval"] else None,
+            seconds=row["fit_s"],
+        )
         for row in tree.get("baselines", [])
     ]
     name = directory.read_env().get("choices", {}).get("recipe", directory.path.name)
     data = f" on {recipe.data.name}" if recipe.data is not None else ""
     details = {k: v for k, v in tree.get("tables", {}).items() if k != "intervals"}
     report = ReportData(
-        title=f"{recipe.model.name}{data}", summary=f"Recipe {name}: {recipe.task.name.replace('_', ' ')} by {recipe.objective.name.replace('_', ' ')}.",
-        facts=tree.get("facts", {}), split={"test": "test", "val": "validation"}[tree.get("part", "val")], headline=(tree.get("headline") or "/").split("/", 1)[1] or None,
-        higher_is_better=tree.get("higher", True), metrics=metrics, intervals=intervals, seconds=tree.get("seconds"), baselines=baselines,
-        details=details, pictures=[(c, directory.path / p) for c, p in tree.get("pictures", [])],
-        most_wrong=[(c, directory.path / p) for c, p in tree.get("most_wrong", [])], selected_by=tree.get("selected_by", ""),
+        title=f"{recipe.model.name}{data}",
+        summary=f"Recipe {name}: {recipe.task.name.replace('_', ' ')} by {recipe.objective.name.replace('_', ' ')}.",
+        facts=tree.get("facts", {}),
+        split={"test": "test", "val": "validation"}[tree.get("part", "val")],
+        headline=(tree.get("headline") or "/").split("/", 1)[1] or None,
+        higher_is_better=tree.get("higher", True),
+        metrics=metrics,
+        intervals=intervals,
+        seconds=tree.get("seconds"),
+        baselines=baselines,
+        details=details,
+        pictures=[(c, directory.path / p) for c, p in tree.get("pictures", [])],
+        most_wrong=[(c, directory.path / p) for c, p in tree.get("most_wrong", [])],
+        selected_by=tree.get("selected_by", ""),
         warnings=tree.get("warnings", []) if tree else ["This run is not finished."],
-    )  # fmt: skip
+    )
     write_card(directory, report)
     return write_report(directory, report)

@@ -16,7 +16,8 @@ from layerwise.track.run_directory import RunDirectory, environment
 
 
 def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", console: Console | None = None) -> Path:
-    """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data and machine.
+    """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data
+    and machine.
 
     Returns:
         Path of the results file.
@@ -34,18 +35,32 @@ def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", co
             data = files.read_json(directory.data) if directory.data.exists() else {}
             rows.append(
                 {
-                    "seed": seed, "metrics": run.metrics, "intervals": facts["tables"].get("intervals", {}), "training_s": round(facts["seconds"], 1),
-                    "total_s": round(time.monotonic() - began, 1), "selected_by": facts["selected_by"], "baselines": facts["baselines"],
+                    "seed": seed,
+                    "metrics": run.metrics,
+                    "intervals": facts["tables"].get("intervals", {}),
+                    "training_s": round(facts["seconds"], 1),
+                    "total_s": round(time.monotonic() - began, 1),
+                    "selected_by": facts["selected_by"],
+                    "baselines": facts["baselines"],
                 }
-            )  # fmt: skip
+            )
     names = sorted({name for row in rows for name in row["metrics"]})
-    median = {name: statistics.median([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names}
+    median = {
+        name: statistics.median([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names
+    }
     mean = {name: statistics.fmean([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names}
     machine = {key: value for key, value in environment().items() if key in ("machine", "python", "versions")}
     tree = {
-        "recipe": recipe, "median": median, "mean": mean, "runs": rows, "data": data, "config": configure(recipe).tree, "machine": machine,
-        "platform": platform.platform(terse=True), "command": f"layerwise reproduce {recipe} --seeds {seeds}",
-    }  # fmt: skip
+        "recipe": recipe,
+        "median": median,
+        "mean": mean,
+        "runs": rows,
+        "data": data,
+        "config": configure(recipe).tree,
+        "machine": machine,
+        "platform": platform.platform(terse=True),
+        "command": f"layerwise reproduce {recipe} --seeds {seeds}",
+    }
     path = Path(folder) / f"{recipe}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, tree)

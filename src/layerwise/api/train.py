@@ -1,4 +1,6 @@
-"""The verb `train`: a recipe to a finished run, resumable at any moment. Torch is imported after the run exists on disk."""
+"""The verb `train`: a recipe to a finished run, resumable at any moment. Torch is imported after the run exists on
+disk.
+"""
 
 import contextlib
 import os
@@ -84,17 +86,25 @@ def _open(directory: RunDirectory, configured: Configured, resume: str, console:
         console.info(f"run: {directory.path}")
         return None
     if resume == "never":
-        raise ConfigError(f"{directory.path} already holds a run, and --resume never was given. Choose another directory with --run.")
+        raise ConfigError(
+            f"{directory.path} already holds a run, and --resume never was given. Choose another directory with --run."
+        )
     old = to_tree(parse(Recipe, read_yaml(directory.read_config(), str(directory.config)), trust=configured.trust))
     changed = changed_keys(old, configured.tree)
     refused = {key: pair for key, pair in changed.items() if key.split(".")[-1] not in EXTENDS}
     if refused:
         rows = ", ".join(f"{key}: {a!r} -> {b!r}" for key, (a, b) in list(refused.items())[:8])
-        raise ConfigError(f"{directory.path} was begun with another configuration ({rows}). Only {', '.join(EXTENDS)} may change; choose another --run.")
+        raise ConfigError(
+            f"{directory.path} was begun with another configuration ({rows}). Only {', '.join(EXTENDS)} may change; "
+            "choose another --run."
+        )
     if changed:
         directory.write_config(configured.yaml())
     elif directory.status()["status"] == "finished":
-        console.info(f"{directory.path} is finished: {directory.status()['reason']}. Train it longer with epochs=... or max_steps=...")
+        console.info(
+            f"{directory.path} is finished: {directory.status()['reason']}. Train it longer with epochs=... or "
+            "max_steps=..."
+        )
         return load_run(directory.path)
     console.info(f"run: {directory.path} (continued)")
     return None
@@ -132,7 +142,9 @@ def _guarded(directory: RunDirectory, configured: Configured, console: Console) 
 
 def _as_worker(configured: Configured, run: str | None, console: Console) -> Run:
     """One of several processes that torch's launcher started: rank 0 writes, all train."""
-    directory = RunDirectory(run) if run is not None else RunDirectory(configured.run) if configured.run is not None else None
+    directory = (
+        RunDirectory(run) if run is not None else RunDirectory(configured.run) if configured.run is not None else None
+    )
     if directory is None:
         raise ConfigError("Several processes must share a run: name it with --run.")
     if os.environ["RANK"] != "0":
@@ -207,38 +219,59 @@ class _Training:
             self.log.cut(0)
         elif newest is not None and self.log is not None:
             self.log.cut(newest["metrics_offset"])
-        for index in range(start, len(session.stages())):
-            trainer = self._train_stage(session, index, first_step, newest if index == start else None)
+        trainer = self._train_stage(session, start, first_step, newest)
+        for index in range(start + 1, len(session.stages())):
             first_step += trainer.step
-        run = self._finish(session, trainer, first_step)
-        return run
+            trainer = self._train_stage(session, index, first_step, None)
+        return self._finish(session, trainer, first_step + trainer.step)
 
     def _newest(self) -> dict[str, Any] | None:
         from layerwise.track.store import newest_state
 
-        found = self.keeper.newest() if self.keeper is not None else newest_state(self.directory.state, lambda text: None)
+        found = (
+            self.keeper.newest() if self.keeper is not None else newest_state(self.directory.state, lambda text: None)
+        )
         if found is None and self.directory.status()["step"] > 0:
             self.console.warn(f"{self.directory.state} holds no state: training starts again at step 0.")
         return None if found is None else found[1]  # pyright: ignore[reportReturnType]
 
     def _describe(self, session: "Session") -> None:
         from layerwise.data.splits import describe
-        derived = {key: value for key, value in to_tree(session.recipe.model).items() if key not in self.configured.tree["model"] or self.configured.tree["model"][key] is None}
-        self.directory.update_env({**session.choices, "derived": {"model": derived}, "recipe": self.directory.read_env().get("choices", {}).get("recipe", self.configured.name)})
+
+        derived = {
+            key: value
+            for key, value in to_tree(session.recipe.model).items()
+            if key not in self.configured.tree["model"] or self.configured.tree["model"][key] is None
+        }
+        self.directory.update_env(
+            {
+                **session.choices,
+                "derived": {"model": derived},
+                "recipe": self.directory.read_env().get("choices", {}).get("recipe", self.configured.name),
+            }
+        )
         if session.splits is not None and not self.directory.data.exists():
             files.write_json(self.directory.data, describe(session.splits))
         elif session.splits is not None and files.read_json(self.directory.data) != describe(session.splits):
-            raise ConfigError(f"The data differs from what {self.directory.path} was begun with (see data.json). Start a new run with --run.")
+            raise ConfigError(
+                f"The data differs from what {self.directory.path} was begun with (see data.json). Start a new run "
+                "with --run."
+            )
         self.directory.set_status("running", self.step)
 
     def _check_choices(self, session: "Session", newest: dict[str, Any] | None) -> None:
         if newest is None:
             return
         old = newest["choices"]
-        different = [f"{key}: {old.get(key)!r} then, {value!r} now" for key, value in session.choices.items() if old.get(key) != value]
+        different = [
+            f"{key}: {old.get(key)!r} then, {value!r} now"
+            for key, value in session.choices.items()
+            if old.get(key) != value
+        ]
         if different:
             raise UnsupportedError(
-                f"{self.directory.path} cannot go on exactly here ({'; '.join(different)}). Use the same setting (threads: OMP_NUM_THREADS), or start anew with init={self.directory.path}."
+                f"{self.directory.path} cannot go on exactly here ({'; '.join(different)}). Use the same setting "
+                f"(threads: OMP_NUM_THREADS), or start anew with init={self.directory.path}."
             )
 
     def _train_stage(self, session: "Session", index: int, first_step: int, state: dict[str, Any] | None) -> "Trainer":
@@ -246,7 +279,11 @@ class _Training:
         trainer = session.trainer(index, first_step, [])
         if state is not None:
             trainer.load(state["trainer"])
-            if trainer.finished and (trainer.settings.max_steps is None or trainer.step < trainer.settings.max_steps) and index == len(session.stages()) - 1:
+            if (
+                trainer.finished
+                and (trainer.settings.max_steps is None or trainer.step < trainer.settings.max_steps)
+                and index == len(session.stages()) - 1
+            ):
                 trainer.extend()
         self.step = first_step + trainer.step
         title = stage.name if len(session.stages()) > 1 else self.configured.name
@@ -265,9 +302,12 @@ class _Training:
     def save(self, trainer: "Trainer", index: int) -> None:
         """Save state and model; collective over processes."""
         tree: dict[str, Any] = {
-            "stage": index, "first_step": trainer.settings.first_step, "choices": self.session.choices, "trainer": trainer.state(),
+            "stage": index,
+            "first_step": trainer.settings.first_step,
+            "choices": self.session.choices,
+            "trainer": trainer.state(),
             "metrics_offset": self.log.offset() if self.log is not None else 0,
-        }  # fmt: skip
+        }
         if self.keeper is not None:
             self.keeper.save(trainer.settings.first_step + trainer.step, tree)
             self.directory.set_status("running", trainer.settings.first_step + trainer.step)
@@ -292,7 +332,14 @@ class _Training:
                 metrics = {f"{part}/{name}": value for name, value in found.items()}
         if not self.writes or self.log is None:
             return Run(path=self.directory.path, metrics=metrics, status="finished")
-        self.log.append({"step": steps, "time_s": round(60 * trainer.minutes(), 3), **{k: v for k, v in metrics.items() if k.startswith("test/")}, "final": True})
+        self.log.append(
+            {
+                "step": steps,
+                "time_s": round(60 * trainer.minutes(), 3),
+                **{k: v for k, v in metrics.items() if k.startswith("test/")},
+                "final": True,
+            }
+        )
         self.log.flush()
         from layerwise.api.report import write_final_report
 
@@ -304,9 +351,25 @@ class _Training:
 
         best = trainer.best
         name = trainer.settings.monitor[0] if trainer.settings.monitor else ""
-        selected = f"best val/{name} ({best['value']:.6g}) at step {best['step']}" if best is not None else f"last step ({steps})"
-        origin = {"recipe": self.configured.name, "selected": selected, "ema": session.recipe.ema is not None, "step": best["step"] if best else steps}
-        save_model(self.directory.model, session.network, session.recipe.model, task=(session.recipe.task, session.task), weights=weights, origin=origin)
+        selected = (
+            f"best val/{name} ({best['value']:.6g}) at step {best['step']}"
+            if best is not None
+            else f"last step ({steps})"
+        )
+        origin = {
+            "recipe": self.configured.name,
+            "selected": selected,
+            "ema": session.recipe.ema is not None,
+            "step": best["step"] if best else steps,
+        }
+        save_model(
+            self.directory.model,
+            session.network,
+            session.recipe.model,
+            task=(session.recipe.task, session.task),
+            weights=weights,
+            origin=origin,
+        )
 
 
 def _run_hooks(training: _Training, index: int, bar: Any) -> Any:
@@ -330,7 +393,9 @@ def _run_hooks(training: _Training, index: int, bar: Any) -> Any:
                 bar.update(trainer.step, numbers)
 
         def on_metrics(self, trainer: "Trainer", line: dict[str, Any]) -> None:
-            trainer.shown.update({k.removeprefix("val/"): v for k, v in line.items() if k in ("val/accuracy", "val/loss")})
+            trainer.shown.update(
+                {k.removeprefix("val/"): v for k, v in line.items() if k in ("val/accuracy", "val/loss")}
+            )
             if training.log is not None:
                 training.log.append(line)
             if self._events is not None:
@@ -389,7 +454,10 @@ def dry_run(configured: Configured, console: Console) -> list[str]:
     settings: LoopSettings = replace(trainer.settings, max_steps=1)
     trainer.settings, trainer.evaluate = settings, None
     trainer.fit()
-    derived = {k: v for k, v in to_tree(session.recipe.model).items() if configured.tree["model"].get(k) is None and v is not None}
+    derived = {
+        k: v
+        for k, v in to_tree(session.recipe.model).items()
+        if configured.tree["model"].get(k) is None and v is not None
+    }
     lines = [f"one step done: loss {trainer.last_loss:.6g}", f"total steps: {total}", f"resolved: {session.choices}"]
     return [*lines, *(f"model.{k}: {v} (from the data)" for k, v in derived.items()), _summary(session)]
-

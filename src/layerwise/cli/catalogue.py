@@ -8,7 +8,9 @@ from layerwise.cli.common import Json, print_json
 
 
 def list_names(
-    what: Annotated[str, typer.Argument(metavar="[models|recipes|datasets|tasks|objectives]", help="What to list.")] = "recipes",
+    what: Annotated[
+        str, typer.Argument(metavar="[models|recipes|datasets|tasks|objectives]", help="What to list.")
+    ] = "recipes",
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern with *.")] = "*",
     json: Json = False,
 ) -> None:
@@ -38,8 +40,13 @@ def show(name: Annotated[str, typer.Argument(help="A model or recipe.")], json: 
         return
     paper = found["paper"]
     print(f"{found['name']}: {found['title']}\n{paper['authors']}: {paper['title']} ({paper['year']}). {paper['link']}")
-    print(f"parameters    {found['parameters']:,}\nmemory        {found['memory_bytes'] / 1e6:,.2f} MB of float32 weights")
-    print(f"flops         {found['flops']:,} a forward pass on {found['example']}\ncapabilities  {', '.join(found['capabilities'])}")
+    print(
+        f"parameters    {found['parameters']:,}\nmemory        {found['memory_bytes'] / 1e6:,.2f} MB of float32 weights"
+    )
+    print(
+        f"flops         {found['flops']:,} a forward pass on {found['example']}\ncapabilities  "
+        f"{', '.join(found['capabilities'])}"
+    )
     for title in ("inputs", "outputs", "options"):
         print(f"{title}:", *(f"  {key}: {value}" for key, value in found[title].items()), sep="\n")
     if found["differences"]:

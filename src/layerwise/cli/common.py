@@ -10,7 +10,9 @@ from layerwise.core.config import split_override
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code of your own that a run or model directory names.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run code of your own that a run or model directory names.")
+]
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,9 @@ import typer
 
 from layerwise.cli.common import Json, overrides, print_json
 
-Arguments = Annotated[list[str], typer.Argument(metavar="RECIPE|DATA [a.b=value ...]", help="A recipe or a data set, and overrides.")]
+Arguments = Annotated[
+    list[str], typer.Argument(metavar="RECIPE|DATA [a.b=value ...]", help="A recipe or a data set, and overrides.")
+]
 
 
 def check(arguments: Arguments, json: Json = False) -> None:

@@ -11,7 +11,9 @@ Source = Annotated[str, typer.Argument(metavar="RUN|MODEL_DIR", help="A run or a
 
 def evaluate(
     source: Source,
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[a.b=value ...]", help="Other data, for example data.root=PATH.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=value ...]", help="Other data, for example data.root=PATH.")
+    ] = None,
     json: Json = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -50,7 +52,16 @@ def predict(
         for row in rows:
             score = row.get("scores", {}).get(row.get("label"))
             rest = {k: v for k, v in row.items() if k not in ("input", "scores", "label")}
-            print("\t".join([str(row["input"]), str(row.get("label", "")), "" if score is None else f"{score:.4f}", str(rest or "")]).rstrip())
+            print(
+                "\t".join(
+                    [
+                        str(row["input"]),
+                        str(row.get("label", "")),
+                        "" if score is None else f"{score:.4f}",
+                        str(rest or ""),
+                    ]
+                ).rstrip()
+            )
 
 
 def generate(

@@ -13,7 +13,8 @@ from layerwise.core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_STOPPED, EXIT_W
 
 app = typer.Typer(
     name="layerwise",
-    help="The deep-learning landscape as one package: train, evaluate, predict, generate.\n\nExample: layerwise train lenet5",
+    help="The deep-learning landscape as one package: train, evaluate, predict, generate."
+    "\n\nExample: layerwise train lenet5",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,7 +31,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     pass
 
@@ -72,11 +75,16 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's own, whose class has moved between versions of typer
+        explain = getattr(error, "format_message", None)
+        if explain is not None:  # the parser's own, whose class has moved between versions of typer
             verb = next((a for a in arguments if not a.startswith("-")), "")
-            print(f"error: {error.format_message()} See: layerwise {verb} --help".replace("  ", " "), file=sys.stderr)
+            print(f"error: {explain()} See: layerwise {verb} --help".replace("  ", " "), file=sys.stderr)
             return EXIT_WRONG
         if debug:
             raise
-        print(f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Run again with --debug for the traceback.", file=sys.stderr)
+        print(
+            f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Run again "
+            "with --debug for the traceback.",
+            file=sys.stderr,
+        )
         return EXIT_INTERNAL

@@ -18,7 +18,9 @@ def report(run: Annotated[str, typer.Argument(metavar="RUN", help="A run directo
 
 
 def runs(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[diff A B]", help="Nothing lists runs; diff compares two.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[diff A B]", help="Nothing lists runs; diff compares two.")
+    ] = None,
     root: Annotated[str, typer.Option("--root", help="Folder of runs.")] = "runs",
     json: Json = False,
 ) -> None:
@@ -32,11 +34,14 @@ def runs(
     if not arguments:
         found = list_runs(root)
         if json:
-            print_json([{**{k: v for k, v in vars(row).items() if k != "run"}, "path": str(row.run.path)} for row in found])
+            print_json(
+                [{**{k: v for k, v in vars(row).items() if k != "run"}, "path": str(row.run.path)} for row in found]
+            )
             return
         for row in found:
             figures = "  ".join(f"{name}={value:.4g}" for name, value in list(row.metrics.items())[:2])
-            print(f"{row.run.path!s:32} {row.status:9} {row.step:>8} steps  {row.model} {row.data}  {row.started}  {figures}".rstrip())
+            head = f"{row.run.path!s:32} {row.status:9} {row.step:>8} steps"
+            print(f"{head}  {row.model} {row.data}  {row.started}  {figures}".rstrip())
         if not found:
             print(f"There are no runs in {root}.")
         return

@@ -8,12 +8,21 @@ from layerwise.cli.common import Quiet, TrustCode, overrides, print_metrics
 
 
 def train(
-    arguments: Annotated[list[str], typer.Argument(metavar="[RECIPE|FILE.yaml|RUN] [a.b=value ...]", help="What to train, and overrides.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="[RECIPE|FILE.yaml|RUN] [a.b=value ...]", help="What to train, and overrides."),
+    ],
     run: Annotated[str | None, typer.Option("--run", help="Run directory; default runs/RECIPE-N.")] = None,
-    resume: Annotated[Literal["auto", "never"], typer.Option("--resume", help="Go on with a run that is there, or refuse.")] = "auto",
+    resume: Annotated[
+        Literal["auto", "never"], typer.Option("--resume", help="Go on with a run that is there, or refuse.")
+    ] = "auto",
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this machine.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, take one step, print derived values, stop.")] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, take one step, print derived values, stop.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the resolved configuration and stop.")
+    ] = False,
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -29,7 +38,10 @@ def train(
     from layerwise.core.errors import ConfigError
 
     if "=" in arguments[0]:
-        raise ConfigError(f"The first argument is what to train (a recipe, a file or a run), got {arguments[0]!r}. See: layerwise list recipes")
+        raise ConfigError(
+            f"The first argument is what to train (a recipe, a file or a run), got {arguments[0]!r}. See: layerwise "
+            "list recipes"
+        )
     target, changes = arguments[0], overrides(arguments[1:])
     console = Console(quiet=quiet)
     if print_config or dry_run:

@@ -1,7 +1,9 @@
 """Strict configuration: trees of plain values to typed, frozen dataclasses and back.
 
-Values are parsed by the *target's* type, so that `1e-3` is a float and `no` is a string where a string is wanted; YAML is therefore read
-without YAML's own guesses. A component (optimiser, model, data set ...) is written as its name or as `{name: Muon, lr: 0.02}`.
+Values are parsed by the *target's* type, so that `1e-3` is a float and `no` is a string where a string is wanted; YAML
+is therefore read
+without YAML's own guesses. A component (optimiser, model, data set ...) is written as its name or as `{name: Muon, lr:
+0.02}`.
 """
 
 import math
@@ -91,7 +93,12 @@ def component(name: str, /, **options: Any) -> Component:
 def to_tree(value: Any) -> Any:
     """Plain tree (dicts, lists, numbers, strings, booleans, None) of a configuration value."""
     if isinstance(value, Component):
-        return {"name": value.name, **(to_tree(value.config) if value.config is not None else {k: to_tree(v) for k, v in value.options.items()})}
+        return {
+            "name": value.name,
+            **(
+                to_tree(value.config) if value.config is not None else {k: to_tree(v) for k, v in value.options.items()}
+            ),
+        }
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_tree(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
@@ -110,7 +117,9 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if key in found:
-            raise ConfigError(f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}: key {key!r} is given twice.")
+            raise ConfigError(
+                f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}: key {key!r} is given twice."
+            )
         found[key] = loader.construct_object(value_node, deep=True)
     return found
 
@@ -183,7 +192,9 @@ def _list_index(items: list[Any], key: str, where: str) -> int:
         return names.index(key)
     if key.isdigit() and int(key) < len(items):
         return int(key)
-    raise ConfigError(f"{where}: no entry {key!r}.{did_you_mean(key, [n for n in names if n])} Entries: 0 to {len(items) - 1}.")
+    raise ConfigError(
+        f"{where}: no entry {key!r}.{did_you_mean(key, [n for n in names if n])} Entries: 0 to {len(items) - 1}."
+    )
 
 
 def apply_overrides(tree: Tree, overrides: Iterable[tuple[str, Any]], notes: list[str]) -> Tree:
@@ -222,7 +233,7 @@ def _set(node: Any, parts: list[str], value: Any, where: str, notes: list[str]) 
         value = to_tree(value)
     if _is_component(old) and isinstance(value, str) and value.lower() not in _NONE:
         value = _swap(old, {"name": value}, here, notes)
-    elif _is_component(old) and _is_component(value):
+    elif _is_component(old) and isinstance(value, dict) and _is_component(value):
         value = _swap(old, value, here, notes)
     return {**node, key: value}
 
@@ -264,7 +275,8 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
         trust: whether a component may be code of the user's own (`package.module:Class`).
 
     Raises:
-        ConfigError: unknown key (with the nearest right one), wrong type, out of range: the message has field, value and rule.
+        ConfigError: unknown key (with the nearest right one), wrong type, out of range: the message has field, value
+            and rule.
     """
     origin, args = get_origin(target), get_args(target)
     if origin is Annotated:
@@ -329,7 +341,13 @@ def _parse_union(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust:
 
 def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, trust: bool) -> tuple[Any, ...]:
     if isinstance(tree, str):
-        tree = read_yaml(tree, where) if tree.lstrip()[:1] == "[" else [part.strip() for part in tree.split(",")] if tree else []
+        tree = (
+            read_yaml(tree, where)
+            if tree.lstrip()[:1] == "["
+            else [part.strip() for part in tree.split(",")]
+            if tree
+            else []
+        )
     if isinstance(tree, Mapping) or not isinstance(tree, Iterable):
         raise _wrong(where, tree, "a list like [1, 2]")
     items = list(tree)
@@ -337,7 +355,9 @@ def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, trust: bool) -> t
         return tuple(parse(args[0], item, f"{where}.{i}", trust=trust) for i, item in enumerate(items))
     if len(items) != len(args):
         raise _wrong(where, tree, f"a list of {len(args)} values")
-    return tuple(parse(t, item, f"{where}.{i}", trust=trust) for i, (t, item) in enumerate(zip(args, items, strict=True)))
+    return tuple(
+        parse(t, item, f"{where}.{i}", trust=trust) for i, (t, item) in enumerate(zip(args, items, strict=True))
+    )
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
@@ -391,7 +411,9 @@ def parse_dataclass(target: type, tree: Any, where: str = "", *, base: Any = Non
             nested = standing if is_dataclass(standing) and not isinstance(standing, type | Component) else None
             values[entry.name] = parse(hints[entry.name], tree[entry.name], here, base=nested, trust=trust)
         elif base is not None or not isinstance(standing, type(discovery.MISSING)):
-            values[entry.name] = parse(hints[entry.name], to_tree(standing), here, trust=trust) if _has_component(standing) else standing
+            values[entry.name] = (
+                parse(hints[entry.name], to_tree(standing), here, trust=trust) if _has_component(standing) else standing
+            )
         else:
             raise ConfigError(f"{here}: is required.")
     try:
@@ -429,7 +451,9 @@ def parse_component(kind: str, tree: Any, where: str, *, trust: bool = False) ->
         raise ConfigError(f"{where}: which {kind}? Give its name: {where}=NAME.")
     name = str(tree["name"])
     if ":" in name and not trust:
-        raise ConfigError(f"{where}={name}: code of your own is run only when asked for. Add --trust-code if you trust it.")
+        raise ConfigError(
+            f"{where}={name}: code of your own is run only when asked for. Add --trust-code if you trust it."
+        )
     try:
         found = discovery.spec(kind, name)
     except ConfigError as error:

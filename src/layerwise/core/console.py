@@ -25,7 +25,9 @@ class _PlainProgress:
         if now - self._shown_at >= self._interval_s:
             self._shown_at = now
             of = f"/{self._total}" if self._total else ""
-            self._console.info(f"{self._title} {done}{of}  " + "  ".join(f"{k} {_number(v)}" for k, v in numbers.items()))
+            self._console.info(
+                f"{self._title} {done}{of}  " + "  ".join(f"{k} {_number(v)}" for k, v in numbers.items())
+            )
 
 
 class _Silent:
@@ -71,7 +73,14 @@ class Console:
             yield _PlainProgress(self, title, total)
             return
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"),

@@ -1,8 +1,11 @@
 """Find components by reading the source, never by importing it.
 
-A component is a class `X` built from a frozen dataclass `XConfig`, registered in its own module by a literal mapping from public names to
-configurations (`PRESETS = {"resnet50": ResNetConfig(...)}`). The variable's name tells the kind: see `KINDS`. Names are listed from the
-syntax tree alone; configurations are had by executing a module's *declarations* (dataclasses, constants, light imports) and nothing else, so
+A component is a class `X` built from a frozen dataclass `XConfig`, registered in its own module by a literal mapping
+from public names to
+configurations (`PRESETS = {"resnet50": ResNetConfig(...)}`). The variable's name tells the kind: see `KINDS`. Names are
+listed from the
+syntax tree alone; configurations are had by executing a module's *declarations* (dataclasses, constants, light imports)
+and nothing else, so
 that a recipe is checked and written down before torch is imported.
 """
 
@@ -17,7 +20,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from layerwise.core.errors import ConfigError
 from layerwise.core.suggest import did_you_mean
@@ -89,10 +92,18 @@ def _assigned_name(node: ast.stmt) -> str | None:
 def _registry_keys(tree: ast.Module, variable: str) -> dict[str, str]:
     """Literal keys of a registry -> the name of the configuration class called for each."""
     for node in tree.body:
-        if _assigned_name(node) == variable and isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+        if (
+            _assigned_name(node) == variable
+            and isinstance(node, ast.Assign | ast.AnnAssign)
+            and isinstance(node.value, ast.Dict)
+        ):
             found: dict[str, str] = {}
             for key, value in zip(node.value.keys, node.value.values, strict=True):
-                if not isinstance(key, ast.Constant) or not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
+                if (
+                    not isinstance(key, ast.Constant)
+                    or not isinstance(value, ast.Call)
+                    or not isinstance(value.func, ast.Name)
+                ):
                     raise TypeError(f"{variable} must map literal names to calls of a configuration class")
                 found[str(key.value)] = value.func.id
             return found
@@ -118,7 +129,12 @@ def recipe_modules() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for module, path in _module_files("recipes"):
         for node in _parsed(path).body:
-            if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name) and node.returns.id == "Recipe" and not node.name.startswith("_"):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and isinstance(node.returns, ast.Name)
+                and node.returns.id == "Recipe"
+                and not node.name.startswith("_")
+            ):
                 found[node.name] = module
     return found
 
@@ -135,7 +151,8 @@ def _is_declaration(node: ast.ClassDef) -> bool:
 def declarations(module: str) -> ModuleType:
     """A module's dataclasses, constants and light imports, executed without the rest of it.
 
-    Kept: imports from the standard library and from `layerwise.core`; names that other modules of the package declare; classes decorated with
+    Kept: imports from the standard library and from `layerwise.core`; names that other modules of the package declare;
+    classes decorated with
     `dataclass`; assignments whose names are all known by then. Everything else (functions, other classes) is left out.
     """
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
@@ -190,7 +207,9 @@ def spec(kind: str, name: str) -> Spec:
 
 
 def _user_spec(kind: str, name: str) -> Spec:
-    """A class of the user's own, named `package.module:Class`; its options are `ClassConfig`'s fields or the constructor's arguments."""
+    """A class of the user's own, named `package.module:Class`; its options are `ClassConfig`'s fields or the
+    constructor's arguments.
+    """
     module_name, _, class_name = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a person's module beside the place they call from
@@ -199,11 +218,15 @@ def _user_spec(kind: str, name: str) -> Spec:
     except ImportError as error:
         raise ConfigError(f"{kind}={name!r}: cannot import {module_name!r}: {error}") from error
     if not hasattr(module, class_name):
-        raise ConfigError(f"{kind}={name!r}: module {module_name!r} has no {class_name!r}.{did_you_mean(class_name, vars(module))}")
+        raise ConfigError(
+            f"{kind}={name!r}: module {module_name!r} has no {class_name!r}.{did_you_mean(class_name, vars(module))}"
+        )
     config_class = getattr(module, f"{class_name}Config", None)
     if config_class is not None and is_dataclass(config_class):
-        return Spec(kind, name, module_name, class_name, config_class())
-    return Spec(kind, name, module_name, class_name, _config_from_signature(getattr(module, class_name)), keyword_style=True)
+        return Spec(kind, name, module_name, class_name, cast(Callable[[], Any], config_class)())
+    return Spec(
+        kind, name, module_name, class_name, _config_from_signature(getattr(module, class_name)), keyword_style=True
+    )
 
 
 def _config_from_signature(target: Callable[..., Any]) -> Any:
@@ -213,7 +236,13 @@ def _config_from_signature(target: Callable[..., Any]) -> Any:
             continue
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         default = None if parameter.default is parameter.empty else parameter.default
-        fields.append((parameter.name, annotation | None if default is None and annotation is not Any else annotation, field(default=default)))
+        fields.append(
+            (
+                parameter.name,
+                annotation | None if default is None and annotation is not Any else annotation,
+                field(default=default),
+            )
+        )
     return make_dataclass(f"{getattr(target, '__name__', 'User')}Options", fields, frozen=True, kw_only=True)()
 
 

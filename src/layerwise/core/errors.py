@@ -1,6 +1,7 @@
 """Errors a person may meet, each with the exit code of the command that raises it.
 
-A message is one or two plain lines: the thing, the value, the remedy. Anything that is not a `LayerwiseError` is an internal error (exit code 1).
+A message is one or two plain lines: the thing, the value, the remedy. Anything that is not a `LayerwiseError` is an
+internal error (exit code 1).
 """
 
 EXIT_DONE = 0

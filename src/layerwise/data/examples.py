@@ -13,7 +13,9 @@ Batch = dict[str, Tensor]
 
 
 class Examples(ABC):
-    """A finite split. Columns are raw: uint8 pictures [B, C, H, W] under `image`, integers under `labels`, floats under `features` ..."""
+    """A finite split. Columns are raw: uint8 pictures [B, C, H, W] under `image`, integers under `labels`, floats
+    under `features` ...
+    """
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -100,7 +102,8 @@ class Splits:
         train: examples to learn from; None where there are none (evaluation only).
         val: validation examples; None takes a seeded, stratified tenth of train.
         test: read once, after the last step; None if there is no test part.
-        facts: what only the data knows and models take from it: `num_classes`, `in_channels`, `image_size`, `vocab_size`, `in_features` ...
+        facts: what only the data knows and models take from it: `num_classes`, `in_channels`, `image_size`,
+            `vocab_size`, `in_features` ...
         class_names: names of the classes, in order of label.
         normalisation: None, or {"mean": [...], "std": [...]} measured or published for pictures in [0, 1].
         extras: other things a task needs, by name (a tokeniser, a graph).

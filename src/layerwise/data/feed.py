@@ -1,4 +1,6 @@
-"""The batch source of a fixed data set: every step's micro-batches are a pure function of (seed, step), so resumption is a number."""
+"""The batch source of a fixed data set: every step's micro-batches are a pure function of (seed, step), so
+resumption is a number.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +16,8 @@ from layerwise.ops.random import Draws, permutation
 
 
 class Feed:
-    """Shuffled micro-batches of a split, with batched transforms whose draws are hashed from (seed, epoch, sample id, operation).
+    """Shuffled micro-batches of a split, with batched transforms whose draws are hashed from (seed, epoch, sample id,
+    operation).
 
     Args:
         examples: the split.
@@ -66,7 +69,9 @@ class Feed:
                 order = permutation(len(self.examples), self.seed, "epoch", epoch)
             else:
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, "weighted", epoch))
-                order = torch.multinomial(self.weights.double(), len(self.examples), replacement=True, generator=generator)
+                order = torch.multinomial(
+                    self.weights.double(), len(self.examples), replacement=True, generator=generator
+                )
             self._order = (epoch, order)
         return self._order[1]
 
@@ -107,12 +112,18 @@ class Feed:
         return self.make(self.position - 1)
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position, "micro_batch_size": self.micro_batch_size, "length": len(self.examples), "batch_size": self.batch_size}
+        return {
+            "position": self.position,
+            "micro_batch_size": self.micro_batch_size,
+            "length": len(self.examples),
+            "batch_size": self.batch_size,
+        }
 
     def load(self, tree: dict[str, Any]) -> None:
         if tree["length"] != len(self.examples) or tree["batch_size"] != self.batch_size:
             raise CheckpointError(
-                f"The training data changed: the state was saved with {tree['length']} examples in batches of {tree['batch_size']}, "
+                f"The training data changed: the state was saved with {tree['length']} examples in batches of "
+                f"{tree['batch_size']}, "
                 f"now there are {len(self.examples)} in batches of {self.batch_size}."
             )
         self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None

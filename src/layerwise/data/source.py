@@ -41,8 +41,10 @@ class DataConfig:
     """Options that every data set has; each adds its own.
 
     Args:
-        root: folder or file to read; None looks in $LAYERWISE_DATA, then the cache, then downloads where that is possible.
-        val: validation data: a share of train, or a path to files of the same layout; None takes the set's own, else a tenth of train.
+        root: folder or file to read; None looks in $LAYERWISE_DATA, then the cache, then downloads where that is
+            possible.
+        val: validation data: a share of train, or a path to files of the same layout; None takes the set's own, else a
+            tenth of train.
         limit: at most so many training examples a class (of all, without classes), chosen by the seed.
         augment: transforms of training batches, in order.
         weighted: draw training examples so that classes are equally likely.

@@ -1,13 +1,14 @@
 """What every way of learning gives the loop: named terms with sums and counts.
 
-The loop minimises `sum_t weight_t * sum_t / count_t`, with sums and counts added over micro-batches and processes *before* the division, so
-that the gradient does not depend on how a batch was split. A term whose value depends on batch mates or on the forward pass's own count is
+The loop minimises `sum_t weight_t * sum_t / count_t`, with sums and counts added over micro-batches and processes
+*before* the division, so
+that the gradient does not depend on how a batch was split. A term whose value depends on batch mates or on the forward
+pass's own count is
 declared `per_batch`: its ratio is averaged over micro-batches instead.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,7 +17,8 @@ from layerwise.ops.random import Draws
 Batch = dict[str, Tensor]
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Term:
     """One term of a loss.
 
     Args:
@@ -41,7 +43,8 @@ class Context:
         epoch: passes over the data done.
         phase: name of the phase that runs.
         draws: random numbers keyed by (seed, step, phase) and, per call, sample id and name.
-        gather: concatenates a tensor along dim 0 over all processes, with gradient for the own part; identity in one process.
+        gather: concatenates a tensor along dim 0 over all processes, with the exact adjoint as gradient; identity in
+            one process.
         training: False when losses are evaluated on held-out data.
     """
 
@@ -54,7 +57,9 @@ class Context:
 
 
 class Objective(nn.Module):
-    """A way of learning. Buffers and parameters of the module are part of the training state; its parameters are trained with the network's."""
+    """A way of learning. Buffers and parameters of the module are part of the training state; its parameters are
+    trained with the network's.
+    """
 
     # Terms averaged over micro-batches because they depend on batch mates or on the forward pass.
     per_batch: tuple[str, ...] = ()

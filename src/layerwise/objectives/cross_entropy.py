@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from layerwise.core.config import Fraction, NonNegativeFloat
 from layerwise.objectives.base import Batch, Context, Objective, Term
@@ -32,6 +32,8 @@ class CrossEntropy(Objective):
         labels: int64 [B]; the network's output: logits [B, classes] (a named tuple's first field also will do).
     """
 
+    weights: Tensor | None
+
     def __init__(self, config: CrossEntropyConfig) -> None:
         super().__init__()
         self.config = config
@@ -47,7 +49,11 @@ class CrossEntropy(Objective):
         if isinstance(logits, tuple):
             logits = logits[0]
         labels = batch["labels"]
-        weight = None if self.weights is None else self.weights.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
+        weight = (
+            None
+            if self.weights is None
+            else self.weights.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
+        )
         wide = logits if logits.dtype == torch.float64 else logits.float()  # losses are float32 on purpose
         total = F.cross_entropy(wide, labels, weight, reduction="sum", label_smoothing=self.config.label_smoothing)
         return {"cross_entropy": Term(total, self.counts(batch, context.phase)["cross_entropy"])}

@@ -1,7 +1,9 @@
 """Random draws that are a hash of who asks, never a stream.
 
-A draw depends on (seed, names, sample id, position) alone, so that micro-batches, ranks, prefetching and resumption all see the same numbers.
-The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), chained over the parts.
+A draw depends on (seed, names, sample id, position) alone, so that micro-batches, ranks, prefetching and resumption all
+see the same numbers.
+The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
+chained over the parts.
 """
 
 import math
@@ -56,13 +58,17 @@ class Draws:
     def __init__(self, seed: int, *names: int | str) -> None:
         self.key = derive_seed(seed, *names)
 
-    def uniform(self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    def uniform(
+        self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """Uniform on [0, 1), [B, *shape]."""
         words = hash_bits(derive_seed(self.key, name), sample_ids, math.prod(shape))
         bits = 53 if dtype == torch.float64 else 24
         return (_shift_right(words, 64 - bits).to(dtype) * 2.0**-bits).view(-1, *shape)
 
-    def normal(self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    def normal(
+        self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """Standard normal by Box and Muller, [B, *shape]."""
         count = math.prod(shape)
         half = (count + 1) // 2

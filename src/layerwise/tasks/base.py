@@ -20,7 +20,9 @@ class Accumulator(ABC):
 
     @abstractmethod
     def update(self, network: nn.Module, batch: Batch) -> None:
-        """Take in one evaluation batch (model inputs as `Task.inputs` gave them); the network is in eval mode, gradients are off."""
+        """Take in one evaluation batch (model inputs as `Task.inputs` gave them); the network is in eval mode,
+        gradients are off.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -40,7 +42,9 @@ class Accumulator(ABC):
 
 
 class Task(ABC):
-    """The meaning of inputs and outputs. Bound to the data once; what it learned there travels with the weights as JSON."""
+    """The meaning of inputs and outputs. Bound to the data once; what it learned there travels with the weights as
+    JSON.
+    """
 
     # Validation metric that selects weights, and whether "max" or "min" of it is better; None keeps the last weights.
     monitor: tuple[str, str] | None = None
@@ -51,7 +55,8 @@ class Task(ABC):
 
     @abstractmethod
     def bind(self, splits: Splits) -> None:
-        """Learn from the data what inputs need (class names, normalisation, vocabulary); check that the data fits the task.
+        """Learn from the data what inputs need (class names, normalisation, vocabulary); check that the data fits the
+        task.
 
         Raises:
             DataError: the data cannot serve this task.
@@ -82,7 +87,10 @@ class Task(ABC):
         """A fresh set of metrics."""
 
     def evaluate(
-        self, network: nn.Module, batches: Iterable[Batch], merge: Callable[[Accumulator], None] = lambda accumulator: None
+        self,
+        network: nn.Module,
+        batches: Iterable[Batch],
+        merge: Callable[[Accumulator], None] = lambda accumulator: None,
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics and report tables over evaluation batches.
 
@@ -113,7 +121,9 @@ class Task(ABC):
         """Write pictures for the report into `folder`; (caption, file) of each."""
         return []
 
-    def generate(self, network: nn.Module, *, prompt: str | None, count: int, seed: int, out: Path | None) -> list[dict[str, Any]]:
+    def generate(
+        self, network: nn.Module, *, prompt: str | None, count: int, seed: int, out: Path | None
+    ) -> list[dict[str, Any]]:
         """Make new samples; JSON of `layerwise generate`."""
         raise UnsupportedError(f"{type(self).__name__} does not generate.")
 
@@ -129,5 +139,9 @@ def wilson_interval(successes: float, count: float, z: float = 1.959964) -> tupl
         return 0.0, 1.0
     p, z2 = successes / count, z * z
     centre = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = z / (1 + z2 / count) * float(torch.tensor(p * (1 - p) / count + z2 / (4 * count * count), dtype=torch.float64).sqrt())
+    half = (
+        z
+        / (1 + z2 / count)
+        * float(torch.tensor(p * (1 - p) / count + z2 / (4 * count * count), dtype=torch.float64).sqrt())
+    )
     return max(0.0, centre - half), min(1.0, centre + half)

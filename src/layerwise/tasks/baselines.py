@@ -18,7 +18,9 @@ CLASSIFIERS = ("svm", "random forest", "logistic regression", "gradient boosting
 REGRESSORS = ("ridge", "random forest", "gradient boosting")
 
 
-def run(arrays: dict[str, Any], methods: tuple[str, ...], *, regression: bool = False, seed: int = 0, threads: int = 2) -> list[dict[str, Any]]:
+def run(
+    arrays: dict[str, Any], methods: tuple[str, ...], *, regression: bool = False, seed: int = 0, threads: int = 2
+) -> list[dict[str, Any]]:
     """Fit each method on `x`, `y` and read it on `x_test`, `y_test`.
 
     Args:
@@ -26,16 +28,26 @@ def run(arrays: dict[str, Any], methods: tuple[str, ...], *, regression: bool = 
         methods: of `CLASSIFIERS` or `REGRESSORS`.
 
     Returns:
-        For each method: name, value (accuracy, or R2), correct and count (classification), fit_s, predict_ms (an example).
+        For each method: name, value (accuracy, or R2), correct and count (classification), fit_s, predict_ms (an
+            example).
     """
     import numpy
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
         numpy.savez(path, **arrays)
-        command = [sys.executable, "-m", "layerwise.tasks.baselines", str(path), json.dumps([list(methods), regression, seed, threads])]
+        command = [
+            sys.executable,
+            "-m",
+            "layerwise.tasks.baselines",
+            str(path),
+            json.dumps([list(methods), regression, seed, threads]),
+        ]
         source = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")])),
+        }
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -44,7 +56,12 @@ def run(arrays: dict[str, Any], methods: tuple[str, ...], *, regression: bool = 
 
 
 def _estimator(name: str, regression: bool, seed: int, threads: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor
+    from sklearn.ensemble import (
+        HistGradientBoostingClassifier,
+        HistGradientBoostingRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -22,14 +22,16 @@ class ImageClassificationConfig:
     """Options of image classification.
 
     Args:
-        normalise: "data" subtracts the training pictures' mean and divides by their deviation, "unit" gives [0, 1], "symmetric" gives [-1, 1].
+        normalise: "data" subtracts the training pictures' mean and divides by their deviation, "unit" gives [0, 1],
+            "symmetric" gives [-1, 1].
     """
 
     normalise: Literal["data", "unit", "symmetric"] = "data"
 
 
 class ClassificationMetrics(Accumulator):
-    """Loss, accuracy, top-5 accuracy (from 10 classes on), macro F1 and calibration from the confusion matrix and the logits.
+    """Loss, accuracy, top-5 accuracy (from 10 classes on), macro F1 and calibration from the confusion matrix and the
+    logits.
 
     Args:
         class_names: in order of label.
@@ -46,9 +48,11 @@ class ClassificationMetrics(Accumulator):
             "calibration": torch.zeros(3, bins, dtype=torch.float64),
         }
         self.rows: dict[str, Tensor] = {
-            "worst_loss": torch.zeros(0), "worst_ids": torch.zeros(0, dtype=torch.int64),
-            "worst_labels": torch.zeros(0, dtype=torch.int64), "worst_predictions": torch.zeros(0, dtype=torch.int64),
-        }  # fmt: skip
+            "worst_loss": torch.zeros(0),
+            "worst_ids": torch.zeros(0, dtype=torch.int64),
+            "worst_labels": torch.zeros(0, dtype=torch.int64),
+            "worst_predictions": torch.zeros(0, dtype=torch.int64),
+        }
 
     def update(self, network: nn.Module, batch: Batch) -> None:
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
@@ -63,13 +67,20 @@ class ClassificationMetrics(Accumulator):
         confidence, predictions = logits.softmax(1).max(1)
         right = predictions == labels
         self.sums["loss"] += losses.double().sum().cpu()
-        self.sums["confusion"] += torch.bincount(labels * classes + predictions, minlength=classes * classes).view(classes, classes).cpu()
+        self.sums["confusion"] += (
+            torch.bincount(labels * classes + predictions, minlength=classes * classes).view(classes, classes).cpu()
+        )
         if classes >= 10:
             self.sums["top5"] += (logits.topk(5, dim=1).indices == labels[:, None]).any(1).sum().double().cpu()
         bins = (confidence * self.bins).long().clamp_(max=self.bins - 1).cpu()
         for row, values in enumerate((torch.ones_like(confidence), confidence, right)):
             self.sums["calibration"][row].index_add_(0, bins, values.double().cpu())
-        fresh = {"worst_loss": losses, "worst_ids": sample_ids, "worst_labels": labels, "worst_predictions": predictions}
+        fresh = {
+            "worst_loss": losses,
+            "worst_ids": sample_ids,
+            "worst_labels": labels,
+            "worst_predictions": predictions,
+        }
         self._keep_worst({name: torch.cat([self.rows[name], value.cpu()]) for name, value in fresh.items()})
 
     def _keep_worst(self, rows: dict[str, Tensor]) -> None:
@@ -90,7 +101,7 @@ class ClassificationMetrics(Accumulator):
             return {}
         seen = confusion.sum(1) > 0
         f1 = 2 * diagonal / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
-        number, confidence, right = self.sums["calibration"]
+        _, confidence, right = self.sums["calibration"]
         values = {
             "accuracy": float(diagonal.sum() / count),
             "loss": float(self.sums["loss"] / count),
@@ -107,20 +118,36 @@ class ClassificationMetrics(Accumulator):
         for k, name in enumerate(self.class_names):
             right, count = int(confusion[k, k]), int(confusion[k].sum())
             low, high = wilson_interval(right, count)
-            per_class.append({"class": name, "count": count, "recall": right / count if count else None, "low": low, "high": high})
+            per_class.append(
+                {"class": name, "count": count, "recall": right / count if count else None, "low": low, "high": high}
+            )
         count, right = int(confusion.sum()), int(confusion.diagonal().sum())
         worst = [
-            {"sample_id": int(i), "loss": float(v), "label": self.class_names[int(y)], "prediction": self.class_names[int(p)]}
-            for i, v, y, p in zip(*(self.rows[k].tolist() for k in ("worst_ids", "worst_loss", "worst_labels", "worst_predictions")), strict=True)
+            {
+                "sample_id": int(i),
+                "loss": float(v),
+                "label": self.class_names[int(y)],
+                "prediction": self.class_names[int(p)],
+            }
+            for i, v, y, p in zip(
+                *(self.rows[k].tolist() for k in ("worst_ids", "worst_loss", "worst_labels", "worst_predictions")),
+                strict=True,
+            )
         ]
         return {
-            "confusion": confusion.tolist(), "class_names": self.class_names, "per_class": per_class, "most_wrong": worst,
-            "intervals": {"accuracy": wilson_interval(right, count)}, "count": count,
-        }  # fmt: skip
+            "confusion": confusion.tolist(),
+            "class_names": self.class_names,
+            "per_class": per_class,
+            "most_wrong": worst,
+            "intervals": {"accuracy": wilson_interval(right, count)},
+            "count": count,
+        }
 
 
 class ImageClassification(Task):
-    """Raw `image` uint8 [B, C, H, W] to model input `images` float [B, C, H, W]; the network gives logits [B, classes]."""
+    """Raw `image` uint8 [B, C, H, W] to model input `images` float [B, C, H, W]; the network gives logits [B,
+    classes].
+    """
 
     monitor = ("accuracy", "max")
     predicts = "files"
@@ -136,7 +163,9 @@ class ImageClassification(Task):
         sample = next(iter(split for split in (splits.train, splits.val, splits.test) if split is not None))
         first = sample.collate(torch.tensor([0]))
         if "image" not in first or "labels" not in first:
-            raise DataError(f"task=image_classification needs pictures with a class each; the data has columns {sorted(first)}.")
+            raise DataError(
+                f"task=image_classification needs pictures with a class each; the data has columns {sorted(first)}."
+            )
         classes = splits.facts.get("num_classes")
         if not classes:
             raise DataError("task=image_classification needs classes; the data has none.")
@@ -154,9 +183,11 @@ class ImageClassification(Task):
 
     def state(self) -> dict[str, Any]:
         return {
-            "class_names": self.class_names, "image_size": self.image_size, "channels": self.channels,
+            "class_names": self.class_names,
+            "image_size": self.image_size,
+            "channels": self.channels,
             "preprocessing": self.preprocessing().config(),
-        }  # fmt: skip
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         self.class_names, self.image_size, self.channels = state["class_names"], state["image_size"], state["channels"]
@@ -178,7 +209,7 @@ class ImageClassification(Task):
         return ClassificationMetrics(self.class_names)
 
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
-        from layerwise.data.image_folder import decode_image
+        from layerwise.data.pictures import decode_image
 
         size = (self.image_size[0], self.image_size[1])
         return [(name, {"image": decode_image(Path(name), size, self.channels)[None]}) for name in inputs]

@@ -57,7 +57,12 @@ def _without_ties(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     stored: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     for name, value in state.items():
-        key = (value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape), tuple(value.stride()))
+        key = (
+            value.untyped_storage().data_ptr(),
+            int(value.storage_offset()),
+            tuple(value.shape),
+            tuple(value.stride()),
+        )
         if value.numel() and key in seen:
             tied[name] = seen[key]
         else:
@@ -103,7 +108,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # pickle.UnpicklingError, without importing pickle
         if type(error).__name__ != "UnpicklingError":
             raise
-        raise CheckpointError(f"{path} holds more than tensors and is not loaded: it could run code. Save it as .safetensors.") from error
+        raise CheckpointError(
+            f"{path} holds more than tensors and is not loaded: it could run code. Save it as .safetensors."
+        ) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
@@ -132,7 +139,10 @@ def load_network(folder: Path, *, trust: bool = False) -> tuple[nn.Module, dict[
     state |= {name: state[first] for name, first in tree["tied"].items()}
     missing, unexpected = _fit(network, state)
     if missing or unexpected:
-        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its config.json: missing {missing[:4]}, unexpected {unexpected[:4]}.")
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'} does not fit its config.json: missing {missing[:4]}, unexpected "
+            f"{unexpected[:4]}."
+        )
     network.load_state_dict(state)
     return network.eval(), tree
 
@@ -157,7 +167,8 @@ def _fit(network: nn.Module, state: dict[str, Tensor]) -> tuple[list[str], list[
 
 
 def load_into(network: nn.Module, state: dict[str, Tensor], source: str) -> list[str]:
-    """Start a network from weights of the same architecture; a tensor of another shape (a head of other classes) stays as it is and is named.
+    """Start a network from weights of the same architecture; a tensor of another shape (a head of other classes) stays
+    as it is and is named.
 
     Returns:
         Lines of the load report.
@@ -169,7 +180,9 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str) -> list
     missing, unexpected = _fit(network, state)
     reshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
     if missing:
-        raise CheckpointError(f"init={source}: {len(missing)} tensors are missing: {', '.join(missing[:6])}. Is it another architecture?")
+        raise CheckpointError(
+            f"init={source}: {len(missing)} tensors are missing: {', '.join(missing[:6])}. Is it another architecture?"
+        )
     if len(reshaped) == len(own):
         raise CheckpointError(f"init={source}: no tensor has this network's shape.")
     with torch.no_grad():
@@ -178,7 +191,11 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str) -> list
                 value.copy_(state[name])
     lines = [f"init={source}: {len(own) - len(reshaped)} of {len(own)} tensors loaded."]
     if reshaped:
-        lines.append("Left as initialised, other shape: " + ", ".join(f"{n} {list(state[n].shape)} -> {list(own[n].shape)}" for n in reshaped) + ".")
+        lines.append(
+            "Left as initialised, other shape: "
+            + ", ".join(f"{n} {list(state[n].shape)} -> {list(own[n].shape)}" for n in reshaped)
+            + "."
+        )
     if unexpected:
         lines.append(f"Not used: {', '.join(unexpected[:8])}{' ...' if len(unexpected) > 8 else ''}.")
     return lines
@@ -199,5 +216,8 @@ def fill_derived(wanted: Component, facts: dict[str, Any], where: str) -> Compon
             if value is None:
                 changes[name] = facts[name]
             elif isinstance(value, int) and value != facts[name]:
-                raise ConfigError(f"{where}.{name}={value} conflicts with the data, which has {facts[name]}. Leave it out to take the data's.")
+                raise ConfigError(
+                    f"{where}.{name}={value} conflicts with the data, which has {facts[name]}. Leave it out to take "
+                    "the data's."
+                )
     return replace(wanted, config=replace(wanted.config, **changes)) if changes else wanted

@@ -26,7 +26,7 @@ from layerwise.tasks.base import Accumulator, Task
 from layerwise.train.artefact import fill_derived, load_into, read_weights
 from layerwise.train.ema import EMAWeights
 from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer
-from layerwise.train.precision import resolve_precision
+from layerwise.train.precision import Precision, resolve_precision
 from layerwise.train.recipe import Phase, Recipe, Stage
 
 DISTINCT_FACTS = "num_classes", "in_channels", "vocab_size", "in_features"
@@ -51,7 +51,7 @@ class Session:
     splits: Splits | None
     world: World
     device: torch.device
-    precision: str
+    precision: Precision
     choices: dict[str, Any]
     notes: list[str]
 
@@ -70,10 +70,18 @@ class Session:
         if examples is None and self.task.needs_data:
             raise DataError(f"The data has no {part} part.")
         size = recipe.eval.batch_size or 2 * min(recipe.micro_batch_size or recipe.batch_size, 512)
-        batches = () if examples is None else in_order(examples, self.task.inputs, size, self.world.rank, self.world.size)
+        batches = (
+            () if examples is None else in_order(examples, self.task.inputs, size, self.world.rank, self.world.size)
+        )
         channels_last = self.choices["channels_last"]
         placed = (
-            {n: v.to(self.device, memory_format=torch.channels_last if channels_last and v.dim() == 4 else torch.preserve_format) for n, v in batch.items()}
+            {
+                n: v.to(
+                    self.device,
+                    memory_format=torch.channels_last if channels_last and v.dim() == 4 else torch.preserve_format,
+                )
+                for n, v in batch.items()
+            }
             for batch in batches
         )
         return self.task.evaluate(network, placed, self._merge)
@@ -114,7 +122,9 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
     if splits is not None:
         task.bind(splits)
     facts = {**(splits.facts if splits else {}), **task.facts()}
-    model = fill_derived(recipe.model, {k: v for k, v in facts.items() if k in DISTINCT_FACTS or _is_unset(recipe.model, k)}, "model")
+    model = fill_derived(
+        recipe.model, {k: v for k, v in facts.items() if k in DISTINCT_FACTS or _is_unset(recipe.model, k)}, "model"
+    )
     recipe = replace(recipe, model=model)
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
@@ -122,7 +132,10 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
         notes += load_into(network, _initial_weights(recipe.init), recipe.init)
     if recipe.adapter is not None:
         trained = recipe.adapter.build().apply(network)
-        notes.append(f"adapter={recipe.adapter.name}: {sum(p.numel() for p in network.parameters() if p.requires_grad):,} parameters are trained ({len(trained)} tensors).")
+        notes.append(
+            f"adapter={recipe.adapter.name}: {sum(p.numel() for p in network.parameters() if p.requires_grad):,} "
+            f"parameters are trained ({len(trained)} tensors)."
+        )
     if world.size > 1 and recipe.parallel.sync_batch_norm:
         synchronise_batch_norm(network, world.reduce_sum)
     network.to(device)
@@ -135,12 +148,26 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
     precision = resolve_precision(recipe.precision, device, network)
     torch.manual_seed(derive_seed(recipe.seed, "train", world.rank))
     choices = {
-        "device": device.type, "precision": precision, "deterministic": deterministic, "threads": torch.get_num_threads(),
-        "channels_last": channels_last, "compile": recipe.compile, "processes": world.size, "torch": str(torch.__version__),
-    }  # fmt: skip
+        "device": device.type,
+        "precision": precision,
+        "deterministic": deterministic,
+        "threads": torch.get_num_threads(),
+        "channels_last": channels_last,
+        "compile": recipe.compile,
+        "processes": world.size,
+        "torch": str(torch.__version__),
+    }
     return Session(
-        recipe=recipe, task=task, network=network, splits=splits, world=world, device=device, precision=precision, choices=choices, notes=notes,
-    )  # fmt: skip
+        recipe=recipe,
+        task=task,
+        network=network,
+        splits=splits,
+        world=world,
+        device=device,
+        precision=precision,
+        choices=choices,
+        notes=notes,
+    )
 
 
 def _is_unset(model: Component, name: str) -> bool:
@@ -153,7 +180,9 @@ def _data(recipe: Recipe, task: Task, notes: list[str]) -> Splits | None:
             raise ConfigError(f"data={recipe.data.name}: task={recipe.task.name} makes its own data. Leave data out.")
         return None
     if recipe.data is None:
-        raise ConfigError(f"data is required for task={recipe.task.name}: data=NAME, and data.root=PATH for files of your own.")
+        raise ConfigError(
+            f"data is required for task={recipe.task.name}: data=NAME, and data.root=PATH for files of your own."
+        )
     splits = prepare(recipe.data, recipe.seed)
     notes += splits.warnings
     return splits
@@ -202,7 +231,9 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     objective.setup(network)
     objective.to(session.device)
     torch.manual_seed(derive_seed(recipe.seed, "train", index, world.rank))
-    own = dict(network.named_parameters()) | {f"objective.{n}": p for n, p in objective.named_parameters() if p.requires_grad}
+    own = dict(network.named_parameters()) | {
+        f"objective.{n}": p for n, p in objective.named_parameters() if p.requires_grad
+    }
     freeze = recipe.freeze if stage.freeze is None else stage.freeze
     frozen = matching(own, freeze, "freeze") if freeze else set[str]()
     adapted = recipe.adapter is not None
@@ -213,18 +244,29 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     if not trained:
         raise ConfigError("Every parameter is frozen: nothing is left to train.")
     batch_size = stage.batch_size or recipe.batch_size
-    source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index)) or _feed(session, batch_size, index)
+    source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index)) or _feed(
+        session, batch_size, index
+    )
     max_steps = _length(recipe, stage, source.steps_per_epoch)
     plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)]
     monitor = _monitor(session) if index == len(session.stages()) - 1 else None
     evaluates = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
     settings = LoopSettings(
-        max_steps=max_steps, max_minutes=recipe.max_minutes, seed=recipe.seed, precision=session.precision, device=session.device,
+        max_steps=max_steps,
+        max_minutes=recipe.max_minutes,
+        seed=recipe.seed,
+        precision=session.precision,
+        device=session.device,
         log_every=min(50, max(1, (max_steps or 5000) // 100)),
-        eval_every_steps=_eval_steps(recipe, source.steps_per_epoch), eval_every_minutes=recipe.eval.every_minutes,
-        monitor=monitor, patience=recipe.eval.patience, save_every_steps=recipe.keep.every_steps, save_every_minutes=recipe.keep.every_minutes,
-        first_step=first_step, channels_last=session.choices["channels_last"],
-    )  # fmt: skip
+        eval_every_steps=_eval_steps(recipe, source.steps_per_epoch),
+        eval_every_minutes=recipe.eval.every_minutes,
+        monitor=monitor,
+        patience=recipe.eval.patience,
+        save_every_steps=recipe.keep.every_steps,
+        save_every_minutes=recipe.keep.every_minutes,
+        first_step=first_step,
+        channels_last=session.choices["channels_last"],
+    )
     ema = None
     if recipe.ema is not None:
         ema = EMAWeights(network, recipe.ema)
@@ -239,14 +281,23 @@ def _feed(session: Session, batch_size: int, index: int) -> StepSource:
         raise DataError("The data has no training part.")
     train: Examples = splits.train
     return Feed(
-        train, session.task.inputs, batch_size=batch_size, micro_batch_size=recipe.micro_batch_size, seed=derive_seed(recipe.seed, "feed", index),
-        transforms=[transform.build() for transform in recipe.data.config.augment], rank=session.world.rank, world_size=session.world.size,
-        weights=sampling_weights(train) if recipe.data.config.weighted else None, prefetch=bool(getattr(train, "decodes", False)),
-    )  # fmt: skip
+        train,
+        session.task.inputs,
+        batch_size=batch_size,
+        micro_batch_size=recipe.micro_batch_size,
+        seed=derive_seed(recipe.seed, "feed", index),
+        transforms=[transform.build() for transform in recipe.data.config.augment],
+        rank=session.world.rank,
+        world_size=session.world.size,
+        weights=sampling_weights(train) if recipe.data.config.weighted else None,
+        prefetch=bool(getattr(train, "decodes", False)),
+    )
 
 
 def _length(recipe: Recipe, stage: Stage, steps_per_epoch: int | None) -> int | None:
-    epochs, steps = (stage.epochs, stage.max_steps) if stage.epochs or stage.max_steps else (recipe.epochs, recipe.max_steps)
+    epochs, steps = (
+        (stage.epochs, stage.max_steps) if stage.epochs or stage.max_steps else (recipe.epochs, recipe.max_steps)
+    )
     if epochs is not None and steps_per_epoch is None:
         raise ConfigError(f"epochs={epochs:g}: this task has no epochs. Set max_steps.")
     lengths = [steps] if steps is not None else []
@@ -279,11 +330,16 @@ def _monitor(session: Session) -> tuple[str, str] | None:
 def _phases(recipe: Recipe, objective: Objective) -> tuple[Phase, ...]:
     if not recipe.phases:
         if len(objective.phases) > 1:
-            raise ConfigError(f"The objective has the phases {', '.join(objective.phases)}: set phases, each with the parameters that it trains.")
-        return (Phase(name=objective.phases[0], clip=recipe.clip),)
+            raise ConfigError(
+                f"The objective has the phases {', '.join(objective.phases)}: set phases, each with the parameters "
+                "that it trains."
+            )
+        return (Phase(name=next(iter(objective.phases)), clip=recipe.clip),)
     for phase in recipe.phases:
         if phase.name not in objective.phases:
-            raise ConfigError(f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)}")
+            raise ConfigError(
+                f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)}"
+            )
     return tuple(replace(phase, clip=phase.clip or recipe.clip) for phase in recipe.phases)
 
 
@@ -294,11 +350,20 @@ def _plan(session: Session, stage: Stage, phase: Phase, trained: dict[str, nn.Pa
     optimizer = phase.optimizer or stage.optimizer or recipe.optimizer
     schedule: Callable[..., float] = (phase.schedule or stage.schedule or recipe.schedule).build().factor
     groups = parameter_groups(
-        named, weight_decay=getattr(optimizer.config, "weight_decay", 0.0), blocks=block_names(session.network), layer_decay=recipe.layer_decay,
-    )  # fmt: skip
+        named,
+        weight_decay=getattr(optimizer.config, "weight_decay", 0.0),
+        blocks=block_names(session.network),
+        layer_decay=recipe.layer_decay,
+    )
     return PhasePlan(
-        name=phase.name, parameters=named, optimizer=optimizer.build(groups), schedule=schedule, every=phase.every, repeat=phase.repeat, clip=phase.clip,
-    )  # fmt: skip
+        name=phase.name,
+        parameters=named,
+        optimizer=optimizer.build(groups),
+        schedule=schedule,
+        every=phase.every,
+        repeat=phase.repeat,
+        clip=phase.clip,
+    )
 
 
 def block_names(network: nn.Module) -> list[str]:

@@ -1,7 +1,9 @@
 """The one training loop.
 
-A step runs each phase that is due: micro-batches from the source, counts from the data, forward and backward of every micro-batch, one reduction
-of gradients over processes, clipping, the optimiser. `Trainer` knows nothing of recipes, run directories or the command line; those are
+A step runs each phase that is due: micro-batches from the source, counts from the data, forward and backward of every
+micro-batch, one reduction
+of gradients over processes, clipping, the optimiser. `Trainer` knows nothing of recipes, run directories or the command
+line; those are
 `Hooks`.
 """
 
@@ -23,7 +25,7 @@ from layerwise.optim.state import load_named_state, named_state, set_learning_ra
 from layerwise.parallel.distributed import World
 from layerwise.train.clip import clip_gradients
 from layerwise.train.ema import EMAWeights
-from layerwise.train.precision import autocast
+from layerwise.train.precision import Precision, autocast
 from layerwise.train.signals import StopFlag
 from layerwise.train.tripwires import bad_parameters, first_bad_module, is_out_of_memory, without_gradient
 
@@ -74,7 +76,7 @@ class LoopSettings:
     max_steps: int | None
     max_minutes: float | None = None
     seed: int = 0
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     log_every: int = 50
     eval_every_steps: int | None = None
@@ -179,7 +181,9 @@ class Trainer:
                     self._evaluate()
                 if requests["stop"]:
                     self._save()
-                    raise StopRequested(f"Stopped on request at step {self.settings.first_step + self.step}; the state is saved.")
+                    raise StopRequested(
+                        f"Stopped on request at step {self.settings.first_step + self.step}; the state is saved."
+                    )
                 if requests["save"] or self._every(self.settings.save_every_steps):
                     self._save()
         if self._sums:
@@ -200,7 +204,9 @@ class Trainer:
         elif settings.max_minutes is not None and self.minutes() >= settings.max_minutes:
             self.reason = f"max_minutes={settings.max_minutes:g} reached"
         elif settings.patience is not None and self.evaluations_since_best >= settings.patience:
-            self.reason = f"no better {settings.monitor[0] if settings.monitor else 'value'} in {settings.patience} evaluations"
+            self.reason = (
+                f"no better {settings.monitor[0] if settings.monitor else 'value'} in {settings.patience} evaluations"
+            )
         return bool(self.reason)
 
     def minutes(self) -> float:
@@ -226,7 +232,8 @@ class Trainer:
         self.network.train()
         self.objective.train()
         due = [plan for plan in self.phases if self.step % plan.every == 0]
-        # Phases with fewer repeats see the same batches as the one with the most: batch j serves every phase's j-th pass.
+        # Phases with fewer repeats see the same batches as the one with the most: batch j serves every phase's j-th
+        # pass.
         drawn: list[list[Batch]] = []
         requests = {"stop": float(stop), "save": float(save)}
         for plan in due:
@@ -241,7 +248,9 @@ class Trainer:
             self.ema.update(self.step)
         return {name: value > 0 for name, value in requests.items()}
 
-    def _run_phase(self, plan: PhasePlan, micro_batches: list[Batch], requests: dict[str, float]) -> tuple[list[Batch], dict[str, float]]:
+    def _run_phase(
+        self, plan: PhasePlan, micro_batches: list[Batch], requests: dict[str, float]
+    ) -> tuple[list[Batch], dict[str, float]]:
         if self._switch:
             inside = {id(parameter) for _, parameter in plan.parameters}
             for other in self.phases:
@@ -257,9 +266,13 @@ class Trainer:
                     raise
             plan.optimizer.zero_grad(set_to_none=True)
             micro_batches = [self._to_device(batch) for batch in self.source.smaller(self.network)]  # pyright: ignore[reportAttributeAccessIssue]
-            self.warn(f"Out of memory: micro_batch_size is now {len(micro_batches[0]['sample_ids'])}; the result is the same.")
+            self.warn(
+                f"Out of memory: micro_batch_size is now {len(micro_batches[0]['sample_ids'])}; the result is the same."
+            )
         if self.step == 0 and (unreached := without_gradient(plan.parameters)):
-            self.warn(f"No gradient reaches {len(unreached)} parameters in phase {plan.name!r}: {', '.join(unreached[:8])}.")
+            self.warn(
+                f"No gradient reaches {len(unreached)} parameters in phase {plan.name!r}: {', '.join(unreached[:8])}."
+            )
         parameters = [parameter for _, parameter in plan.parameters]
         self.world.reduce_gradients(parameters)
         if plan.clip is not None:
@@ -271,7 +284,9 @@ class Trainer:
         self._note(plan, shown, micro_batches)
         return micro_batches, requests
 
-    def _counts(self, phase: str, micro_batches: list[Batch], requests: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    def _counts(
+        self, phase: str, micro_batches: list[Batch], requests: dict[str, float]
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """Counts of every data-determined term, over micro-batches and processes, before any forward pass."""
         totals: dict[str, float] = {}
         for batch in micro_batches:
@@ -279,11 +294,17 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + count
         if self.world.size == 1:
             return totals, requests
-        totals |= {"\0parts": float(len(micro_batches)), "\0stop": requests["stop"], "\0save": requests["save"] * (self.world.rank == 0)}
+        totals |= {
+            "\0parts": float(len(micro_batches)),
+            "\0stop": requests["stop"],
+            "\0save": requests["save"] * (self.world.rank == 0),
+        }
         totals = self.world.sum_counts(totals)
         return totals, {"stop": totals.pop("\0stop"), "save": totals.pop("\0save")}
 
-    def _backward(self, plan: PhasePlan, micro_batches: list[Batch], counts: dict[str, float]) -> dict[str, tuple[float, float]]:
+    def _backward(
+        self, plan: PhasePlan, micro_batches: list[Batch], counts: dict[str, float]
+    ) -> dict[str, tuple[float, float]]:
         """Forward and backward of every micro-batch; (sum, count) of each term."""
         parts = counts.pop("\0parts", float(len(micro_batches)))
         shown: dict[str, tuple[float, float]] = {}
@@ -316,7 +337,10 @@ class Trainer:
                 share = term.sum * (term.weight / (term.count * parts)) if term.count else term.sum * 0.0
             else:
                 if name not in counts:
-                    raise TypeError(f"{type(self.objective).__name__}.counts does not count the term {name!r}, which is not per_batch")
+                    raise TypeError(
+                        f"{type(self.objective).__name__}.counts does not count the term {name!r}, which is not "
+                        "per_batch"
+                    )
                 share = term.sum * (term.weight / counts[name]) if counts[name] else term.sum * 0.0
             total = share if total is None else total + share
         if total is None:
@@ -326,15 +350,21 @@ class Trainer:
     def _context(self, phase: str) -> Context:
         names = ("noise", self.settings.first_step, self.step, phase)
         return Context(
-            step=self.step, epoch=self.source.epoch, phase=phase, draws=Draws(self.settings.seed, *names), gather=self.world.gather,
-        )  # fmt: skip
+            step=self.step,
+            epoch=self.source.epoch,
+            phase=phase,
+            draws=Draws(self.settings.seed, *names),
+            gather=self.world.gather,
+        )
 
     def _to_device(self, batch: Batch) -> Batch:
         device = self.settings.device
         if device.type != "cpu":
             batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         if self.settings.channels_last:
-            batch = {n: v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v for n, v in batch.items()}
+            batch = {
+                n: v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v for n, v in batch.items()
+            }
         return batch
 
     def _explain_bad_loss(self, phase: str, batch: Batch, context: Context, terms: dict[str, Term]) -> None:
@@ -342,14 +372,26 @@ class Trainer:
         for hook in self.hooks:
             hook.on_bad_batch(self, batch)
         bad = bad_parameters(self.network.named_parameters())
-        with first_bad_module(self.network) as found, torch.no_grad(), autocast(self.settings.precision, self.settings.device):
+        with (
+            first_bad_module(self.network) as found,
+            torch.no_grad(),
+            autocast(self.settings.precision, self.settings.device),
+        ):
             self._again(batch, context)
         ids = batch["sample_ids"].tolist()
         wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term.sum))]
-        where = f"weights that are not finite: {', '.join(bad[:4])}" if bad else f"first bad module: {found[0]}" if found else "every module's output is finite"
+        where = (
+            f"weights that are not finite: {', '.join(bad[:4])}"
+            if bad
+            else f"first bad module: {found[0]}"
+            if found
+            else "every module's output is finite"
+        )
         raise NumericsError(
-            f"The loss is NaN or infinite at step {self.settings.first_step + self.step + 1} (terms {', '.join(wrong)}; {where}). "
-            f"Samples {ids[:16]}{'...' if len(ids) > 16 else ''}. Try a lower optimizer.lr, clip=1.0, or look at those samples."
+            f"The loss is NaN or infinite at step {self.settings.first_step + self.step + 1} (terms "
+            f"{', '.join(wrong)}; {where}). "
+            f"Samples {ids[:16]}{'...' if len(ids) > 16 else ''}. Try a lower optimizer.lr, clip=1.0, or look at "
+            "those samples."
         )
 
     def _again(self, batch: Batch, context: Context) -> None:
@@ -379,7 +421,11 @@ class Trainer:
 
     def _log_line(self) -> None:
         names = [key.removesuffix("\0sum") for key in self._sums if key.endswith("\0sum")]
-        totals = self.world.sum_counts({k: v for k, v in self._sums.items() if "\0" in k}) if self.world.size > 1 else self._sums
+        totals = (
+            self.world.sum_counts({k: v for k, v in self._sums.items() if "\0" in k})
+            if self.world.size > 1
+            else self._sums
+        )
         line: Tree = {f"train/{n}": totals[f"{n}\0sum"] / totals[f"{n}\0count"] for n in names if totals[f"{n}\0count"]}
         line |= {key: value for key, value in self._sums.items() if "\0" not in key}
         line["samples_per_s"] = self.samples_per_s()
@@ -388,7 +434,10 @@ class Trainer:
 
     def _emit(self, values: Tree) -> None:
         per_epoch = self.source.steps_per_epoch
-        line: Tree = {"step": self.settings.first_step + self.step, "epoch": self.step / per_epoch if per_epoch else self.source.epoch}
+        line: Tree = {
+            "step": self.settings.first_step + self.step,
+            "epoch": self.step / per_epoch if per_epoch else self.source.epoch,
+        }
         line |= {"time_s": round(60 * self.minutes(), 3), **values}
         for hook in self.hooks:
             hook.on_metrics(self, line)
@@ -412,7 +461,11 @@ class Trainer:
         if better:
             with self.averaged():
                 old = self.best["weights"] if self.best else None
-                self.best = {"value": value, "step": self.settings.first_step + self.step, "weights": _copy_weights(self.network, old)}
+                self.best = {
+                    "value": value,
+                    "step": self.settings.first_step + self.step,
+                    "weights": _copy_weights(self.network, old),
+                }
 
     def evaluate_now(self) -> dict[str, float]:
         """Metrics of the (averaged) weights as they are; the training's random numbers are left untouched."""
@@ -443,15 +496,22 @@ class Trainer:
     def state(self) -> Tree:
         """Everything that a later `load` needs to go on as if nothing had happened. Collective over processes."""
         return {
-            "step": self.step, "finished": self.finished, "reason": self.reason,
+            "step": self.step,
+            "finished": self.finished,
+            "reason": self.reason,
             "elapsed_s": self.elapsed_s + time.monotonic() - self._started,
-            "network": dict(self.network.state_dict()), "objective": dict(self.objective.state_dict()),
+            "network": dict(self.network.state_dict()),
+            "objective": dict(self.objective.state_dict()),
             "optimizers": {plan.name: named_state(plan.optimizer) for plan in self.phases},
             "ema": self.ema.state() if self.ema is not None else None,
-            "source": self.source.state(), "rng": self._random_state(),
-            "best": self.best, "evaluations_since_best": self.evaluations_since_best, "last_evaluated": self._last_evaluated,
-            "sums": dict(self._sums), "names": self._names,
-        }  # fmt: skip
+            "source": self.source.state(),
+            "rng": self._random_state(),
+            "best": self.best,
+            "evaluations_since_best": self.evaluations_since_best,
+            "last_evaluated": self._last_evaluated,
+            "sums": dict(self._sums),
+            "names": self._names,
+        }
 
     def load(self, tree: Tree) -> None:
         """Take `state()` back.
@@ -460,7 +520,9 @@ class Trainer:
             CheckpointError: it was saved by a training of other parameters or phases.
         """
         if tree["names"] != self._names or set(tree["optimizers"]) != {plan.name for plan in self.phases}:
-            raise CheckpointError("The saved state is of another training: its parameters or phases differ from this configuration's.")
+            raise CheckpointError(
+                "The saved state is of another training: its parameters or phases differ from this configuration's."
+            )
         self.network.load_state_dict(tree["network"])
         self.objective.load_state_dict(tree["objective"])
         for plan in self.phases:
@@ -483,7 +545,9 @@ class Trainer:
         states = self.world.all_gather_tensors(torch.get_rng_state())
         found: list[Tree] = [{"cpu": state} for state in states]
         if self.settings.device.type == "cuda":
-            for tree, state in zip(found, self.world.all_gather_tensors(torch.cuda.get_rng_state(self.settings.device)), strict=True):
+            for tree, state in zip(
+                found, self.world.all_gather_tensors(torch.cuda.get_rng_state(self.settings.device)), strict=True
+            ):
                 tree["cuda"] = state
         return found
 
@@ -502,4 +566,3 @@ def _copy_weights(network: nn.Module, into: dict[str, Tensor] | None) -> dict[st
     for name, value in state.items():
         into[name].copy_(value)
     return into
-

@@ -44,7 +44,8 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One of several trainings in a row of the same network (greedy pre-training, then fine-tuning). None takes the recipe's value.
+    """One of several trainings in a row of the same network (greedy pre-training, then fine-tuning). None takes the
+    recipe's value.
 
     Args:
         name: shown in the log and known to the objective.
@@ -97,7 +98,10 @@ class Eval:
 
     def __post_init__(self) -> None:
         if self.patience is not None and self.every_minutes is not None:
-            raise ConfigError("patience counts evaluations; with every_minutes a slower machine would train differently. Set every_steps or every_epochs.")
+            raise ConfigError(
+                "patience counts evaluations; with every_minutes a slower machine would train differently. Set "
+                "every_steps or every_epochs."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +194,9 @@ class Recipe:
         if not self.stages and self.epochs is None and self.max_steps is None and self.max_minutes is None:
             raise ConfigError("one of epochs, max_steps, max_minutes is required: training has no end otherwise.")
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
-            raise ConfigError(f"micro_batch_size={self.micro_batch_size}: must be at most batch_size={self.batch_size}.")
+            raise ConfigError(
+                f"micro_batch_size={self.micro_batch_size}: must be at most batch_size={self.batch_size}."
+            )
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ConfigError(f"phases={names}: names must differ.")

@@ -18,7 +18,9 @@ def _finite(value: Any) -> bool:
 
 @contextmanager
 def first_bad_module(network: nn.Module) -> Iterator[list[str]]:
-    """Within the context, the first module whose output is not finite although its inputs are is noted (innermost first)."""
+    """Within the context, the first module whose output is not finite although its inputs are is noted (innermost
+    first).
+    """
     found: list[str] = []
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -50,4 +52,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on CPU or on an accelerator."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in ("not enough memory", "can't allocate memory", "out of memory"))
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in ("not enough memory", "can't allocate memory", "out of memory")
+    )

@@ -1,10 +1,13 @@
 """LeNet-5.
 
-Paper: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86(11),
+Paper: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
+Proceedings of the IEEE 86(11),
 1998. http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf
 
-Differs from the paper: every C3 map sees all six S2 maps (the form whose 61,706 parameters are quoted; the paper's table I connects some, which
-the preset `lenet5-1998` builds); average pooling has no trained gain and bias; plain tanh; the last layer is linear, trained with cross-entropy,
+Differs from the paper: every C3 map sees all six S2 maps (the form whose 61,706 parameters are quoted; the paper's
+table I connects some, which
+the preset `lenet5-1998` builds); average pooling has no trained gain and bias; plain tanh; the last layer is linear,
+trained with cross-entropy,
 instead of radial basis functions on fixed bitmaps.
 
 Shapes: B batch, C channels, H W height and width.
@@ -28,7 +31,9 @@ CARD = Card(
     paper="Gradient-based learning applied to document recognition",
     year=1998,
     link="http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf",
-    inputs={"images": "float [B, in_channels, H, W], at most 32 x 32 pixels; smaller pictures are padded with their corner's value"},
+    inputs={
+        "images": "float [B, in_channels, H, W], at most 32 x 32 pixels; smaller ones are padded with their border"
+    },
     outputs={"logits": "float [B, num_classes]"},
     differences=(
         "Every C3 map sees all six S2 maps (61,706 parameters); `lenet5-1998` has the paper's table of connections.",
@@ -84,10 +89,14 @@ class LeNet5(nn.Module):
         61706
     """
 
+    connection_mask: Tensor | None
+
     def __init__(self, config: LeNet5Config) -> None:
         super().__init__()
         if config.num_classes is None or config.in_channels is None:
-            raise ConfigError("num_classes and in_channels are needed to build LeNet-5; they come from the data or are given.")
+            raise ConfigError(
+                "num_classes and in_channels are needed to build LeNet-5; they come from the data or are given."
+            )
         self.config = config
         c1, c3, c5 = config.channels
         self.conv1 = nn.Conv2d(config.in_channels, c1, 5)
@@ -124,9 +133,15 @@ class LeNet5(nn.Module):
         """
         height, width = images.shape[-2:]
         if height > 32 or width > 32:
-            raise ValueError(f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=[32, 32].")
+            raise ValueError(
+                f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=[32, 32]."
+            )
         top, left = (32 - height) // 2, (32 - width) // 2
-        x = F.pad(images, (left, 32 - width - left, top, 32 - height - top), mode="replicate") if (height, width) != (32, 32) else images
+        x = (
+            F.pad(images, (left, 32 - width - left, top, 32 - height - top), mode="replicate")
+            if (height, width) != (32, 32)
+            else images
+        )
         x = F.avg_pool2d(self.activation(self.conv1(x)), 2)
         weight = self.conv2.weight if self.connection_mask is None else self.conv2.weight * self.connection_mask
         x = F.avg_pool2d(self.activation(F.conv2d(x, weight, self.conv2.bias)), 2)

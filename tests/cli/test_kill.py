@@ -1,0 +1,111 @@
+"""SIGKILL at random moments, saves included: the resumed run ends bit for bit like the uninterrupted one.
+
+`LAYERWISE_KILLS=13 make test-kill` kills every recipe 13 times; the default is 2. Each run saves a state every few
+steps, so that many of the
+kills fall into a save.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+KILLS = int(os.environ.get("LAYERWISE_KILLS", "2"))
+
+# recipe -> (folder of the data set it needs, overrides that make it short)
+CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "lenet5": (None, ("max_steps=400", "batch_size=16", "eval.every_steps=50", "keep.every_steps=7")),
+    "dcgan_fashion": (
+        "images/fashion-mnist",
+        ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3"),
+    ),
+    "moco_fashion": (
+        "images/fashion-mnist",
+        ("max_steps=60", "batch_size=32", "eval.every_steps=40", "keep.every_steps=3"),
+    ),
+    "reinforce_cartpole": (None, ("max_steps=40", "eval.every_steps=20", "keep.every_steps=2")),
+    "gpt_shakespeare": (
+        "text/tinyshakespeare",
+        ("max_steps=60", "batch_size=8", "eval.every_steps=50", "keep.every_steps=3"),
+    ),
+    "gcn_cora": ("graphs/planetoid", ("max_steps=200", "eval.every_steps=20", "keep.every_steps=3")),
+    "detector_shapes": (None, ("max_steps=50", "batch_size=8", "eval.every_steps=40", "keep.every_steps=3")),
+    "rbm_mnist": (
+        "images/mnist",
+        (
+            "stages.0.epochs=null",
+            "stages.0.max_steps=60",
+            "stages.1.epochs=null",
+            "stages.1.max_steps=60",
+            "stages.2.epochs=null",
+            "stages.2.max_steps=60",
+            "data.limit=100",
+            "keep.every_steps=5",
+            "eval.every_steps=50",
+        ),
+    ),
+}
+
+
+def start(recipe: str, overrides: tuple[str, ...], run: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "LAYERWISE_OFFLINE": "1"}
+    command = [sys.executable, "-m", "layerwise", "train", recipe, *overrides, "--run", str(run), "--quiet"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors.decode()
+
+
+def newest(run: Path) -> str:
+    return max((path.name for path in (run / "state").glob("step-*")), default="")
+
+
+def reproducible(run: Path) -> list[dict[str, Any]]:
+    """Lines of metrics without the timed fields."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(("time", "samples_per_s"))} for line in lines]
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("recipe", list(CASES))
+def test_a_killed_run_ends_like_an_uninterrupted_one(recipe: str, tmp_path: Path) -> None:
+    needs, overrides = CASES[recipe]
+    root = os.environ.get("LAYERWISE_DATA") or str(SOURCE.parent.parent / "shared" / "data")
+    if needs is not None and not (Path(root) / needs).exists():
+        pytest.skip(f"{needs} is not beside the repository")
+    os.environ["LAYERWISE_DATA"] = root
+    straight = tmp_path / "straight"
+    finish(start(recipe, overrides, straight))
+    chance = random.Random(f"{recipe}{KILLS}")
+    killed = attempt = 0
+    while killed < KILLS:
+        attempt += 1
+        run = tmp_path / f"killed-{attempt}"
+        while killed < KILLS:
+            before = newest(run)
+            process = start(recipe, overrides, run)
+            while newest(run) == before and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.25))
+            if process.poll() is not None:
+                finish(process)
+                break
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        finish(start(recipe, overrides, run))
+        assert (run / "model" / "model.safetensors").read_bytes() == (
+            straight / "model" / "model.safetensors"
+        ).read_bytes()
+        assert json.dumps(reproducible(run)) == json.dumps(reproducible(straight))
