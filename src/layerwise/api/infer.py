@@ -74,7 +74,7 @@ def evaluate(
         choices=choices,
         notes=[],
     )
-    part = "test" if splits is not None and splits.test is not None else "val"
+    part = "test" if splits is None or splits.test is not None else "val"
     with torch.inference_mode():
         metrics, tables = session.evaluate(part, network)
     return {

@@ -322,7 +322,7 @@ class _Training:
             if trainer.best is not None:
                 session.network.load_state_dict(weights)
             metrics: dict[str, float] = {}
-            has_test = session.splits is not None and session.splits.test is not None
+            has_test = not session.task.needs_data or (session.splits is not None and session.splits.test is not None)
             has_val = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
             session.network.eval()
             if has_test or has_val:

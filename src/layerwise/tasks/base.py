@@ -105,6 +105,10 @@ class Task(ABC):
         merge(accumulator)
         return accumulator.compute(), accumulator.table()
 
+    def own_samples(self, part: str) -> Tensor:
+        """Sample ids, int64 [N], that a task which makes its own data is evaluated on; part is "val" or "test"."""
+        raise UnsupportedError(f"{type(self).__name__} has no samples of its own.")
+
     def make_source(self, network: nn.Module, batch_size: int, seed: int) -> StepSource | None:
         """A batch source of the task's own (an environment that the policy acts in); None takes the data set's."""
         return None

@@ -25,7 +25,7 @@ from layerwise.parallel.distributed import World
 from layerwise.tasks.base import Accumulator, Task
 from layerwise.train.artefact import fill_derived, load_into, read_weights
 from layerwise.train.ema import EMAWeights
-from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer
+from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer, place
 from layerwise.train.precision import Precision, resolve_precision
 from layerwise.train.recipe import Phase, Recipe, Stage
 
@@ -70,20 +70,13 @@ class Session:
         if examples is None and self.task.needs_data:
             raise DataError(f"The data has no {part} part.")
         size = recipe.eval.batch_size or 2 * min(recipe.micro_batch_size or recipe.batch_size, 512)
-        batches = (
-            () if examples is None else in_order(examples, self.task.inputs, size, self.world.rank, self.world.size)
-        )
-        channels_last = self.choices["channels_last"]
-        placed = (
-            {
-                n: v.to(
-                    self.device,
-                    memory_format=torch.channels_last if channels_last and v.dim() == 4 else torch.preserve_format,
-                )
-                for n, v in batch.items()
-            }
-            for batch in batches
-        )
+        rank, world_size = self.world.rank, self.world.size
+        if examples is None:
+            own = self.task.own_samples(part)[rank::world_size]
+            batches: Iterable[dict[str, torch.Tensor]] = ({"sample_ids": ids} for ids in own.split(size))
+        else:
+            batches = in_order(examples, self.task.inputs, size, rank, world_size)
+        placed = (place(batch, self.device, self.choices["channels_last"]) for batch in batches)
         return self.task.evaluate(network, placed, self._merge)
 
     def _merge(self, accumulator: Accumulator) -> None:
@@ -244,9 +237,10 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     if not trained:
         raise ConfigError("Every parameter is frozen: nothing is left to train.")
     batch_size = stage.batch_size or recipe.batch_size
-    source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index)) or _feed(
-        session, batch_size, index
-    )
+    source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index))
+    if source is not None and recipe.micro_batch_size is not None:
+        raise ConfigError(f"micro_batch_size: task={recipe.task.name} makes whole batches itself. Leave it out.")
+    source = source or _feed(session, batch_size, index)
     max_steps = _length(recipe, stage, source.steps_per_epoch)
     plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)]
     monitor = _monitor(session) if index == len(session.stages()) - 1 else None

@@ -239,7 +239,12 @@ class Trainer:
         for plan in due:
             for j in range(plan.repeat):
                 if j == len(drawn):
-                    drawn.append([self._to_device(batch) for batch in self.source.next_step(self.network)])
+                    drawn.append(
+                        [
+                            place(batch, self.settings.device, self.settings.channels_last)
+                            for batch in self.source.next_step(self.network)
+                        ]
+                    )
                 drawn[j], requests = self._run_phase(plan, drawn[j], requests)
         self.step += 1
         context = self._context("after_step")
@@ -265,7 +270,10 @@ class Trainer:
                 if not is_out_of_memory(error) or self.world.size > 1 or not hasattr(self.source, "smaller"):
                     raise
             plan.optimizer.zero_grad(set_to_none=True)
-            micro_batches = [self._to_device(batch) for batch in self.source.smaller(self.network)]  # pyright: ignore[reportAttributeAccessIssue]
+            micro_batches = [
+                place(batch, self.settings.device, self.settings.channels_last)
+                for batch in self.source.smaller(self.network)
+            ]  # pyright: ignore[reportAttributeAccessIssue]
             self.warn(
                 f"Out of memory: micro_batch_size is now {len(micro_batches[0]['sample_ids'])}; the result is the same."
             )
@@ -356,16 +364,6 @@ class Trainer:
             draws=Draws(self.settings.seed, *names),
             gather=self.world.gather,
         )
-
-    def _to_device(self, batch: Batch) -> Batch:
-        device = self.settings.device
-        if device.type != "cpu":
-            batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        if self.settings.channels_last:
-            batch = {
-                n: v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v for n, v in batch.items()
-            }
-        return batch
 
     def _explain_bad_loss(self, phase: str, batch: Batch, context: Context, terms: dict[str, Term]) -> None:
         """Run the micro-batch again to find the first bad module, then stop."""
@@ -556,6 +554,16 @@ class Trainer:
         torch.set_rng_state(own["cpu"])
         if "cuda" in own:
             torch.cuda.set_rng_state(own["cuda"], self.settings.device)
+
+
+def place(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
+    """A batch on its device, pictures in the memory format that the network has."""
+    if device.type != "cpu":
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    if channels_last:
+        layout = torch.channels_last
+        batch = {n: v.contiguous(memory_format=layout) if v.dim() == 4 else v for n, v in batch.items()}
+    return batch
 
 
 def _copy_weights(network: nn.Module, into: dict[str, Tensor] | None) -> dict[str, Tensor]:

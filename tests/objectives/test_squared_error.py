@@ -1,0 +1,63 @@
+"""Squared error against its definition."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from layerwise.objectives.base import Context
+from layerwise.objectives.squared_error import SquaredError, SquaredErrorConfig
+from layerwise.ops.random import Draws
+
+CONTEXT = Context(step=0, epoch=0, phase="main", draws=Draws(0))
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+    def forward(self, numeric: Tensor) -> Tensor:
+        return numeric * self.slope
+
+
+def batch(count: int = 6) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    numeric = torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    labels = torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    return {"numeric": numeric, "labels": labels, "sample_ids": torch.arange(count)}
+
+
+def test_sum_and_gradient_are_the_definition() -> None:
+    data, network = batch(), Line()
+    term = SquaredError(SquaredErrorConfig())(network, data, CONTEXT)["squared_error"]
+    errors = [
+        2 * x - y for x, y in zip(data["numeric"].flatten().tolist(), data["labels"].flatten().tolist(), strict=True)
+    ]
+    assert term.sum.item() == pytest.approx(sum(e * e for e in errors), abs=1e-12)
+    term.sum.backward()
+    by_hand = sum(2 * e * x for e, x in zip(errors, data["numeric"].flatten().tolist(), strict=True))
+    assert network.slope.grad is not None
+    assert network.slope.grad.item() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_count_is_known_before_the_forward_pass() -> None:
+    data, objective = batch(5), SquaredError(SquaredErrorConfig())
+    assert objective.counts(data, "main") == {"squared_error": 5.0}
+    assert objective(Line(), data, CONTEXT)["squared_error"].count == 5.0
+
+
+def test_huber_is_linear_beyond_its_border() -> None:
+    """Huber's loss doubled: e^2 inside, 2 d (|e| - d / 2) outside."""
+    data = batch()
+    term = SquaredError(SquaredErrorConfig(huber=0.7))(Line(), data, CONTEXT)["squared_error"]
+    expected = 0.0
+    for x, y in zip(data["numeric"].flatten().tolist(), data["labels"].flatten().tolist(), strict=True):
+        e = abs(2 * x - y)
+        expected += e * e if e <= 0.7 else 2 * 0.7 * (e - 0.35)
+    assert term.sum.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_shapes_that_would_broadcast_are_refused() -> None:
+    data = batch()
+    with pytest.raises(ValueError, match=r"gives \[6, 1\], labels are \[6\]"):
+        SquaredError(SquaredErrorConfig())(Line(), {**data, "labels": data["labels"].flatten()}, CONTEXT)
