@@ -1,0 +1,69 @@
+"""What every test stands on: one thread, no network, the data sets beside the repository where they are there."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch is imported anywhere: spinning threads of two workers on two cores stand in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ["LAYERWISE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Commands that tests start see the same source, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
+
+_LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """A test that talks to another machine fails; unix sockets and this machine's own ports are free to use."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and not str(address[0]).startswith(_LOCAL):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)  # pyright: ignore[reportArgumentType]
+
+    socket.socket.connect = guarded  # pyright: ignore[reportAttributeAccessIssue]
+    yield
+    socket.socket.connect = connect
+
+
+@pytest.fixture(autouse=True)
+def _own_state() -> Iterator[None]:
+    """Global switches of torch that a test may turn (determinism, threads, default dtype, seed) are put back."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    kept = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_default_dtype(),
+    )
+    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    yield
+    torch.use_deterministic_algorithms(kept[0], warn_only=kept[1])
+    torch.set_default_dtype(kept[2])
+    torch.set_num_threads(threads)
+    torch.set_rng_state(generator)
+
+
+@pytest.fixture(scope="session")
+def datasets_folder() -> Path:
+    """Folder of real data sets: $LAYERWISE_DATA, else `shared/data` beside the repository.
+
+    Tests that need it are skipped where it is absent.
+    """
+    given = os.environ.get("LAYERWISE_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}")
+    return folder
