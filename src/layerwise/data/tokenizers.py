@@ -1,0 +1,170 @@
+"""Tokenisers without a vocabulary to download: characters and bytes. Saved as JSON, never as a pickle."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerwise.core.errors import CheckpointError, DataError
+
+
+class Tokenizer(Protocol):
+    """Text to token numbers and back."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What one token stands for: "char" or "byte"."""
+        ...
+
+    def encode(self, text: str) -> Tensor:
+        """Token numbers, int64 [T]."""
+        ...
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        """The text of token numbers."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON values from which `tokenizer_from` makes an equal tokeniser."""
+        ...
+
+
+class CharTokenizer:
+    """One token a Unicode character of a fixed alphabet, numbered in order of code point.
+
+    Args:
+        alphabet: the characters; order and repetition do not matter.
+
+    Raises:
+        DataError: the alphabet is empty.
+
+    Example:
+        >>> tokenizer = CharTokenizer("abac")
+        >>> tokenizer.encode("cab").tolist(), tokenizer.decode([2, 0, 1])
+        ([2, 0, 1], 'cab')
+    """
+
+    unit = "char"
+
+    def __init__(self, alphabet: str) -> None:
+        self._code_points = np.unique(_code_points(alphabet))
+        if len(self._code_points) == 0:
+            raise DataError("A tokeniser of characters needs a text with at least one.")
+
+    @property
+    def alphabet(self) -> str:
+        """The characters in order of their tokens."""
+        return _text(self._code_points)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._code_points)
+
+    def encode(self, text: str) -> Tensor:
+        """Token numbers, int64 [T].
+
+        Raises:
+            DataError: characters outside the alphabet; the message names them and where the first one stands.
+        """
+        points = _code_points(text)
+        tokens = np.searchsorted(self._code_points, points).clip(max=self.vocab_size - 1)
+        if len(wrong := np.flatnonzero(self._code_points[tokens] != points)):
+            unknown = [f"{chr(p)!r} (U+{p:04X})" for p in np.unique(points[wrong]).tolist()]
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise DataError(
+                f"Characters that the tokeniser's {self.vocab_size} do not have: {', '.join(unknown[:5])}{more}; "
+                f"the first stands at position {wrong[0]}."
+            )
+        return torch.from_numpy(tokens.astype(np.int64))
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        return _text(self._code_points[_numbers(tokens, self.vocab_size)])
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "chars", "alphabet": self.alphabet}
+
+
+class ByteTokenizer:
+    """One token a byte of the text's UTF-8: 256 tokens, every text can be encoded.
+
+    Decoding shows bytes that are no UTF-8 as the replacement character.
+
+    Example:
+        >>> ByteTokenizer().encode("é").tolist()
+        [195, 169]
+    """
+
+    unit = "byte"
+    vocab_size = 256
+
+    def encode(self, text: str) -> Tensor:
+        """Token numbers, int64 [T]."""
+        return torch.from_numpy(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64))
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        return _numbers(tokens, self.vocab_size).astype(np.uint8).tobytes().decode(errors="replace")
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "bytes"}
+
+
+def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
+    """The tokeniser whose `state()` it was.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    kind = state.get("kind")
+    if kind == "bytes":
+        return ByteTokenizer()
+    if kind == "chars" and isinstance(state.get("alphabet"), str):
+        return CharTokenizer(state["alphabet"])
+    raise CheckpointError(
+        f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet) and 'bytes'."
+    )
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Write a tokeniser as JSON."""
+    path.write_text(json.dumps(tokenizer.state(), ensure_ascii=False), encoding="utf-8")
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read what `save_tokenizer` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a tokeniser.
+    """
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a tokeniser: {error}.") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is not a tokeniser: it should hold a mapping with 'kind'.")
+    return tokenizer_from(state)
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def _text(code_points: np.ndarray) -> str:
+    return code_points.astype("<u4").tobytes().decode("utf-32-le")
+
+
+def _numbers(tokens: Tensor | Iterable[int], vocab_size: int) -> np.ndarray:
+    values = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(list(tokens), dtype=np.int64)
+    if len(values) and not 0 <= values.min() <= values.max() < vocab_size:
+        raise DataError(
+            f"token {values.min() if values.min() < 0 else values.max()} is not among the tokeniser's {vocab_size}"
+        )
+    return values

@@ -1,0 +1,115 @@
+"""Memory of keys and values between the calls of a decoder, passed explicitly and written in place.
+
+Tensors are allocated once at full length; a call writes its positions behind those that are there and reads a view of
+what is filled, so nothing is copied but the new positions. Caches are for inference: gradients do not flow through
+them.
+
+Shapes: B batch, G key and value heads, S positions allocated, T new positions, K head width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from layerwise.core.errors import ConfigError, UnsupportedError
+
+
+class LayerCache:
+    """Keys and values of one attention layer.
+
+    Self-attention calls `append` with every new stretch. Cross-attention calls it once with what the encoder gave and
+    `read` after that; `length == 0` tells which.
+
+    Args:
+        batch_size, num_kv_heads, max_seq_len, head_dim: B, G, S, K.
+        value_dim: width of a value head; None means `head_dim`.
+        device, dtype: of the model's activations.
+
+    Example:
+        >>> layer = LayerCache(1, 2, 8, 4)
+        >>> keys, values = layer.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
+        >>> keys.shape, layer.length
+        (torch.Size([1, 2, 3, 4]), 3)
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_kv_heads: int,
+        max_seq_len: int,
+        head_dim: int,
+        *,
+        value_dim: int | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        shape = (batch_size, num_kv_heads, max_seq_len)
+        self.keys = torch.zeros(*shape, head_dim, device=device, dtype=dtype)
+        self.values = torch.zeros(*shape, head_dim if value_dim is None else value_dim, device=device, dtype=dtype)
+        self.length = 0
+
+    def append(self, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T V"]) -> tuple[Tensor, Tensor]:
+        """Write new positions behind the filled ones; views of all filled positions, [B, G, length, K] each.
+
+        Raises:
+            ConfigError: they do not fit behind what is there, or the batch is another one.
+            UnsupportedError: gradients are recorded.
+        """
+        end = self.length + keys.shape[2]
+        if end > self.keys.shape[2]:
+            raise ConfigError(
+                f"the cache holds {self.keys.shape[2]} positions, {end} are needed: init_cache takes max_seq_len"
+            )
+        if keys.shape[0] != self.keys.shape[0]:
+            raise ConfigError(f"the cache was made for a batch of {self.keys.shape[0]}, got {keys.shape[0]}")
+        if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad):
+            raise UnsupportedError("A cache is for inference: call the model under torch.no_grad().")
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.read()
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Views of the filled keys and values, [B, G, length, K] each."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class Cache:
+    """The caches of all layers of a model, with one position for all.
+
+    Args:
+        layers: in the model's order.
+    """
+
+    def __init__(self, layers: Sequence[LayerCache]) -> None:
+        self.layers = tuple(layers)
+
+    @property
+    def position(self) -> int:
+        """Positions filled: the index of the next token."""
+        return self.layers[0].length
+
+    @property
+    def max_seq_len(self) -> int:
+        """Positions allocated."""
+        return self.layers[0].keys.shape[2]
+
+    def rewind(self, position: int) -> None:
+        """Forget everything from `position` on; 0 empties the cache for another sequence.
+
+        Raises:
+            ConfigError: so many positions are not filled.
+        """
+        if not 0 <= position <= self.position:
+            raise ConfigError(f"position={position}: must be from 0 to {self.position}, the positions filled")
+        for layer in self.layers:
+            layer.length = position
+
+    def reorder(self, rows: Int[Tensor, " B"]) -> None:
+        """Row b becomes a copy of what row `rows[b]` was (beams that survive, one prompt for many samples)."""
+        for layer in self.layers:
+            filled = slice(0, layer.length)
+            layer.keys[:, :, filled] = layer.keys[rows, :, filled]
+            layer.values[:, :, filled] = layer.values[rows, :, filled]

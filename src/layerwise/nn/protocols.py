@@ -1,0 +1,111 @@
+"""What models may offer beyond `forward`. Objectives, tasks and practices ask for these, never for a model's class.
+
+Each protocol names methods and attributes of an `nn.Module`; `isinstance(network, Features)` tells whether they are
+there. `require` turns a missing one into an error that a person understands.
+"""
+
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor, nn
+
+from layerwise.core.errors import UnsupportedError
+from layerwise.nn.cache import Cache
+
+
+@runtime_checkable
+class Features(Protocol):
+    """Gives the representation before the head."""
+
+    def forward_features(self, x: Tensor, /) -> Tensor:
+        """Features of each sample [B, D], or of each of its positions [B, T, D], for forward's first argument."""
+        ...
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """A causal sequence model that goes on from a cache: the logits of all calls, joined, equal those of one call on
+    all tokens.
+    """
+
+    @property
+    def max_seq_len(self) -> int:
+        """Positions that it can hold at most."""
+        ...
+
+    def init_cache(self, batch_size: int, max_seq_len: int | None = None) -> Cache:
+        """An empty cache on the model's device; None takes the model's own length."""
+        ...
+
+    def __call__(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits [B, T, V] of tokens [B, T] that follow those in the cache; their keys and values are added to it."""
+        ...
+
+
+@runtime_checkable
+class GenerativeAdversarial(Protocol):
+    """Two networks that train against each other."""
+
+    generator: nn.Module  # latents [B, latent_size] -> samples
+    discriminator: nn.Module  # samples -> one logit each [B], large for real
+    latent_size: int
+
+
+class PolicyOutput(NamedTuple):
+    """What an actor-critic network says of observations.
+
+    Args:
+        logits: of the actions [B, A].
+        value: expected discounted return [B].
+    """
+
+    logits: Tensor
+    value: Tensor
+
+
+@runtime_checkable
+class ActorCritic(Protocol):
+    """A policy with a value estimate."""
+
+    def __call__(self, observations: Tensor, /) -> PolicyOutput:
+        """Action logits and values for observations [B, ...]."""
+        ...
+
+
+@runtime_checkable
+class EnergyModel(Protocol):
+    """A model of visible and hidden units with alternating (Gibbs) sampling. Both samplers give probabilities and a
+    draw.
+    """
+
+    def free_energy(self, visible: Tensor, /) -> Tensor:
+        """-log sum_h exp(-E(v, h)) [B] for visible [B, D]."""
+        ...
+
+    def sample_hidden(self, visible: Tensor, uniform: Tensor, /) -> tuple[Tensor, Tensor]:
+        """p(h = 1 | v) and a draw from it, both [B, H]; `uniform` [B, H] in [0, 1) decides the draw."""
+        ...
+
+    def sample_visible(self, hidden: Tensor, uniform: Tensor, /) -> tuple[Tensor, Tensor]:
+        """p(v = 1 | h) and a draw from it, both [B, D]; `uniform` [B, D] in [0, 1) decides the draw."""
+        ...
+
+
+P = TypeVar("P")
+
+
+def require(network: nn.Module, protocol: type[P], purpose: str) -> P:
+    """The network as that protocol.
+
+    Raises:
+        UnsupportedError: it lacks something; the message says what, and what for.
+    """
+    if not isinstance(network, protocol):
+        wanted = sorted(name for name in _members(protocol) if not hasattr(network, name))
+        raise UnsupportedError(f"{purpose} needs a model with {', '.join(wanted)}; {type(network).__name__} has none.")
+    return network
+
+
+def _members(protocol: type) -> set[str]:
+    """Names that a protocol asks for."""
+    own = {name for name in vars(protocol) if not name.startswith("_")} | set(getattr(protocol, "__annotations__", {}))
+    return own | ({"__call__"} if "__call__" in vars(protocol) else set())

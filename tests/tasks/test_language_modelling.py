@@ -1,0 +1,178 @@
+"""Losses, perplexity and predictions of a known distribution."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from layerwise.core.errors import DataError
+from layerwise.data.examples import Splits
+from layerwise.data.text import Text, TextConfig
+from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer
+from layerwise.tasks.language_modelling import LanguageMetrics, LanguageModelling, LanguageModellingConfig
+
+ALPHABET = "\nab"
+
+
+class Bigram(nn.Module):
+    """p(next | current) from a fixed table, rows sum to one."""
+
+    def __init__(self, rows: list[list[float]], max_seq_len: int = 100) -> None:
+        super().__init__()
+        self.log_p = nn.Parameter(torch.tensor(rows, dtype=torch.float64).log())
+        self.max_seq_len = max_seq_len
+        self.lengths: list[int] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.lengths.append(tokens.shape[1])
+        assert tokens.shape[1] <= self.max_seq_len
+        return self.log_p[tokens]
+
+
+TABLE = [[0.2, 0.3, 0.5], [0.1, 0.6, 0.3], [0.7, 0.05, 0.25]]  # of "\n", "a", "b"
+
+
+def bound(alphabet: str = ALPHABET) -> LanguageModelling:
+    task = LanguageModelling(LanguageModellingConfig(shown_tokens=2))
+    task.bind(Splits(train=None, extras={"tokenizer": CharTokenizer(alphabet)}))
+    return task
+
+
+def nll(text: str) -> float:
+    return -sum(math.log(TABLE[ALPHABET.index(x)][ALPHABET.index(y)]) for x, y in itertools.pairwise(text))
+
+
+def windows(texts: list[str]) -> dict[str, Tensor]:
+    tokens = torch.stack([CharTokenizer(ALPHABET).encode(text) for text in texts])
+    return {"tokens": tokens[:, :-1], "labels": tokens[:, 1:].clone(), "sample_ids": torch.arange(len(texts))}
+
+
+def test_metrics_are_means_over_targets() -> None:
+    metrics, network = bound().accumulator(), Bigram(TABLE)
+    first, second = windows(["aab\n", "bbba"]), windows(["ab\na"])
+    first["labels"][1, 1:] = -100
+    with torch.no_grad():
+        metrics.update(network, first)
+        metrics.update(network, second)
+    loss = (nll("aab\n") + nll("bb") + nll("ab\na")) / 7
+    found = metrics.compute()
+    assert found == pytest.approx({"loss": loss, "perplexity": math.exp(loss), "bits_per_char": loss / math.log(2)})
+    assert metrics.table()["count"] == 7
+
+
+def test_bytes_are_named_as_the_unit() -> None:
+    metrics = LanguageMetrics(ByteTokenizer())
+    with torch.no_grad():
+        metrics.update(Bigram(TABLE), windows(["aab\n"]))
+    assert set(metrics.compute()) == {"loss", "perplexity", "bits_per_byte"}
+
+
+def test_no_targets_give_no_metrics() -> None:
+    assert bound().accumulator().compute() == {}
+    assert bound().accumulator().table() == {"hardest_texts": [], "count": 0}
+
+
+def test_merged_parts_equal_the_whole() -> None:
+    texts = ["".join(ALPHABET[(i * k + k) % 3] for i in range(6)) for k in range(1, 21)]
+    batch, network = windows(texts), Bigram(TABLE)
+    whole, parts = bound().accumulator(), [bound().accumulator() for _ in range(3)]
+    with torch.no_grad():
+        whole.update(network, batch)
+        for rank, part in enumerate(parts[:2]):
+            part.update(network, {name: value[rank::2] for name, value in batch.items()})
+    merged = bound().accumulator()
+    merged.merge([part.state() for part in parts])  # the third process had no windows
+    assert merged.compute() == pytest.approx(whole.compute())
+    assert merged.table() == whole.table()
+
+
+def test_hardest_texts_are_told_with_their_loss() -> None:
+    metrics = bound().accumulator()
+    batch = windows(["aaaa", "baba", "bbbb"])
+    batch["labels"][1, 2:] = -100
+    with torch.no_grad():
+        metrics.update(Bigram(TABLE), batch)
+    rows = metrics.table()["hardest_texts"]
+    assert [row["text"] for row in rows] == ["bab", "bbbb", "aaaa"]
+    assert [row["loss"] for row in rows] == pytest.approx([nll("bab") / 2, nll("bbbb") / 3, nll("aaaa") / 3])
+    json.dumps(rows)
+
+
+def test_predictions_tell_next_tokens_and_the_loss() -> None:
+    task, network = bound(), Bigram(TABLE)
+    ((name, columns),) = task.decode(["abba"])
+    (row,) = task.predict(network, task.inputs(columns))
+    assert name == "abba"
+    assert row["label"] == "a"
+    assert row["scores"] == pytest.approx({"a": 0.6, "b": 0.3})
+    assert row["loss"] == pytest.approx(nll("abba") / 3)
+    assert row["perplexity"] == pytest.approx(math.exp(nll("abba") / 3))
+
+
+def test_one_character_has_no_loss() -> None:
+    task = bound()
+    (row,) = task.predict(Bigram(TABLE), task.decode(["b"])[0][1])
+    assert (row["label"], row["loss"], row["perplexity"]) == ("\n", None, None)
+
+
+def test_long_texts_are_read_in_windows() -> None:
+    task, network, text = bound(), Bigram(TABLE, max_seq_len=4), "abba\nabab"
+    (row,) = task.predict(network, task.decode([text])[0][1])
+    assert row["loss"] == pytest.approx(nll(text) / 8)  # a bigram needs no more than the token before
+    assert row["label"] == "\n"
+    assert max(network.lengths) == 4
+
+
+def test_bytes_that_are_no_text_have_names() -> None:
+    task = LanguageModelling(LanguageModellingConfig(shown_tokens=3))
+    task.bind(Splits(train=None, extras={"tokenizer": ByteTokenizer()}))
+
+    class Fixed(nn.Module):
+        def forward(self, tokens: Tensor) -> Tensor:
+            logits = torch.zeros(*tokens.shape, 256)
+            logits[..., 0xC3], logits[..., 65], logits[..., 10] = 9.0, 8.0, 7.0
+            return logits
+
+    (row,) = task.predict(Fixed(), task.decode(["é"])[0][1])
+    assert list(row["scores"]) == ["0xc3", "A", "\n"]
+
+
+def test_prompts_become_tokens_and_back() -> None:
+    task = bound()
+    assert task.encode_prompt("ab").tolist() == [1, 2]
+    assert task.decode_tokens(torch.tensor([1, 2, 0])) == "ab\n"
+    assert task.encode_prompt(None).tolist() == [0]
+    assert bound("xyz").encode_prompt(None).tolist() == [0]
+    with pytest.raises(DataError, match="empty"):
+        task.encode_prompt("")
+    with pytest.raises(DataError, match="'z'"):
+        task.encode_prompt("az")
+
+
+def test_state_is_json_and_gives_the_tokeniser_back() -> None:
+    task, other = bound(), LanguageModelling(LanguageModellingConfig())
+    other.load(json.loads(json.dumps(task.state())))
+    assert other.encode_prompt("ba").tolist() == [2, 1]
+    assert other.facts() == {"vocab_size": 3}
+
+
+def test_data_without_a_tokeniser_is_refused() -> None:
+    with pytest.raises(DataError, match="data=text"):
+        LanguageModelling(LanguageModellingConfig()).bind(Splits(train=None))
+
+
+def test_a_text_data_set_serves_the_task(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abba\n" * 40)
+    splits = Text(TextConfig(root=str(tmp_path), seq_len=8)).splits()
+    task = LanguageModelling(LanguageModellingConfig())
+    task.bind(splits)
+    assert splits.val is not None
+    batch = task.inputs(splits.val.collate(torch.arange(len(splits.val))))
+    with torch.no_grad():
+        metrics, tables = task.evaluate(Bigram(TABLE).eval(), [batch])
+    assert metrics["loss"] == pytest.approx(nll("abba\n" * 4) / 19)
+    assert tables["count"] == 19
