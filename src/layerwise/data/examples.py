@@ -107,6 +107,7 @@ class Splits:
         class_names: names of the classes, in order of label.
         normalisation: None, or {"mean": [...], "std": [...]} measured or published for pictures in [0, 1].
         extras: other things a task needs, by name (a tokeniser, a graph).
+        cut: the data set made its parts itself as `data.val` asks (a text is cut once, not into random windows).
         warnings: loud facts about the data, shown before training and kept in the report.
     """
 
@@ -117,4 +118,5 @@ class Splits:
     class_names: list[str] | None = None
     normalisation: dict[str, list[float]] | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+    cut: bool = False
     warnings: list[str] = field(default_factory=list)

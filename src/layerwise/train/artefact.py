@@ -210,10 +210,11 @@ def fill_derived(wanted: Component, facts: dict[str, Any], where: str) -> Compon
     changes: dict[str, Any] = {}
     for entry in fields(wanted.config):
         name, value = entry.name, getattr(wanted.config, entry.name)
+        preset = getattr(discovery.spec(wanted.kind, wanted.name).defaults, name, None)
         if isinstance(value, Component):
             changes[name] = fill_derived(value, facts, f"{where}.{name}")
         elif name in facts and facts[name] is not None:
-            if value is None:
+            if value is None or value == preset:  # a preset's own size gives way to the data's
                 changes[name] = facts[name]
             elif isinstance(value, int) and value != facts[name]:
                 raise ConfigError(

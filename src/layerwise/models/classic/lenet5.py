@@ -129,11 +129,11 @@ class LeNet5(nn.Module):
         """Activations of F6, [B, hidden].
 
         Raises:
-            ValueError: pictures larger than 32 x 32.
+            ConfigError: pictures larger than 32 x 32.
         """
         height, width = images.shape[-2:]
         if height > 32 or width > 32:
-            raise ValueError(
+            raise ConfigError(
                 f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=[32, 32]."
             )
         top, left = (32 - height) // 2, (32 - width) // 2

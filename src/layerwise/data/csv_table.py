@@ -1,0 +1,290 @@
+"""CSV files with a target column: what each column is gets found out, and said where it is doubtful."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import torch
+
+from layerwise.core.config import Fraction
+from layerwise.core.errors import DataError
+from layerwise.core.suggest import did_you_mean
+from layerwise.data.examples import Splits, TensorExamples
+from layerwise.data.files import FileTree, open_tree
+from layerwise.data.source import DataConfig
+from layerwise.data.table import MISSING, Schema, Table, encode, read_table, to_dates, to_numbers
+
+_MOST_CLASSES = 20  # whole numbers with at most so many values are classes unless `target_kind` says otherwise
+_FREE_TEXT = 0.5  # a text column with more distinct values than this share of the rows is no category
+_FEW = 50  # ... but so many distinct values always are
+_LEAK = 0.999
+_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSVConfig(DataConfig):
+    """A CSV file with a header, a folder or zip with train.csv (and val.csv, test.csv), any of them gzipped or not.
+
+    Args:
+        test: test data: a share of train, or a path to a file of the same columns; None takes test.csv, else a tenth of train (0: no test).
+        target: the column to predict.
+        group: a column whose equal values stay in one part (patient, user); it is no input.
+        drop: columns that are no inputs.
+        numeric, category, date: columns that are read as such whatever they look like.
+        target_kind: "class" or "number"; "auto" takes words and whole numbers of few values as classes.
+        columns: names of the columns, for files without a header line.
+        delimiter: between cells; None finds out.
+        decimal: decimal sign of numbers.
+        encoding: of the file's text.
+        missing: cells that mean "no value".
+    """
+
+    test: Fraction | str | None = None
+    target: str | None = None
+    group: str | None = None
+    drop: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    date: tuple[str, ...] = ()
+    target_kind: Literal["auto", "class", "number"] = "auto"
+    columns: tuple[str, ...] = ()
+    delimiter: str | None = None
+    decimal: Literal[".", ","] = "."
+    encoding: str = "utf-8-sig"
+    missing: tuple[str, ...] = MISSING
+
+
+class CSV:
+    """`numeric`, `categories`, and `labels` int64 (classes) and/or `target` float64 (numbers)."""
+
+    def __init__(self, config: CSVConfig) -> None:
+        self.config = config
+        self.warnings: list[str] = []
+
+    def splits(self) -> Splits:
+        """Read the files, find out what the columns are.
+
+        Raises:
+            DataError: no such file or column, uneven lines, a target without values.
+        """
+        config = self.config
+        tables = self._read()
+        train = tables["train"]
+        if config.target is None:
+            raise DataError(
+                f"data.target is needed: which column shall be predicted? Columns: {', '.join(train.columns)}."
+            )
+        named = (
+            config.target,
+            *filter(None, [config.group]),
+            *config.drop,
+            *config.numeric,
+            *config.category,
+            *config.date,
+        )
+        for name in named:
+            if name not in train.columns:
+                raise DataError(f"{train.name} has no column {name!r}.{did_you_mean(name, train.columns)}")
+        for part, table in tables.items():
+            tables[part] = self._with_target(table)
+        schema = self._schema(tables["train"], tables)
+        made: dict[str, TensorExamples] = {}
+        for part, table in tables.items():
+            columns = encode(table, schema)
+            columns |= self._target(table, schema)
+            made[part] = TensorExamples(columns)
+        groups = None
+        if config.group is not None:
+            names = tables["train"].columns[config.group]
+            position = {name: index for index, name in enumerate(dict.fromkeys(names))}
+            groups = torch.tensor([position[name] for name in names])
+        self._warn_leaks(made["train"], schema)
+        facts = {"num_classes": len(schema.classes)} if schema.classes else {}
+        return Splits(
+            train=made["train"],
+            val=made.get("val"),
+            test=made.get("test"),
+            facts=facts,
+            class_names=list(schema.classes) or None,
+            extras={"table": schema.to_json()} | ({} if groups is None else {"groups": groups}),
+            warnings=self.warnings,
+        )
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def _read(self) -> dict[str, Table]:
+        config = self.config
+        root = None if config.root is None else Path(config.root).expanduser()
+        if root is not None and root.is_file() and not zipfile.is_zipfile(root):
+            tables = {"train": self._table(root.read_bytes(), str(root))}
+        else:
+            tables = self._read_tree(open_tree(config.root, "a CSV file"))
+        for part in ("val", "test"):
+            asked = getattr(config, part)
+            if isinstance(asked, str):
+                path = Path(asked).expanduser()
+                if not path.is_file():
+                    raise DataError(f"data.{part}={asked}: there is no such file.")
+                tables[part] = self._table(path.read_bytes(), str(path))
+        for table in tables.values():
+            if absent := [name for name in tables["train"].columns if name not in table.columns]:
+                raise DataError(f"{table.name} lacks the column {absent[0]!r} of {tables['train'].name}.")
+        return tables
+
+    def _read_tree(self, tree: FileTree) -> dict[str, Table]:
+        files = [name for name in tree.files if name.removesuffix(".gz").lower().endswith((".csv", ".tsv", ".data"))]
+        roles: dict[str, str] = {}
+        for name in files:
+            stem = PurePosixPath(name).name.split(".")[0].lower()
+            if len(files) == 1 or stem in _PARTS:
+                roles.setdefault("train" if len(files) == 1 else _PARTS[stem], name)
+        if "train" not in roles:
+            found = f"it has {', '.join(files[:5])}" if files else "it has no CSV files"
+            raise DataError(f"data.root={tree.where}: {found}; one CSV file or train.csv is needed.")
+        return {part: self._table(tree.read(name), tree.path(name)) for part, name in roles.items()}
+
+    def _table(self, data: bytes, name: str) -> Table:
+        config = self.config
+        return read_table(data, name, columns=config.columns, delimiter=config.delimiter, encoding=config.encoding)
+
+    # ------------------------------------------------------------------------------------------------- meaning
+
+    def _with_target(self, table: Table) -> Table:
+        """The table without the rows that have no target."""
+        target, absent = self.config.target or "", set(self.config.missing)
+        if target not in table.columns:
+            raise DataError(f"{table.name} has no column {target!r}.{did_you_mean(target, table.columns)}")
+        kept = [i for i, cell in enumerate(table.columns[target]) if cell not in absent]
+        if not kept:
+            raise DataError(f"{table.name}: the target {target!r} has no values.")
+        if len(kept) == len(table):
+            return table
+        gone = len(table) - len(kept)
+        self.warnings.append(f"{table.name}: {gone} of {len(table)} rows have no {target!r} and are left out.")
+        columns = {name: [cells[i] for i in kept] for name, cells in table.columns.items()}
+        return Table(table.name, columns, [table.lines[i] for i in kept])
+
+    def _schema(self, table: Table, tables: dict[str, Table]) -> Schema:
+        config = self.config
+        numeric: list[str] = []
+        dates: list[str] = []
+        categories: dict[str, list[str]] = {}
+        for name, cells in table.columns.items():
+            if name in (config.target, config.group, *config.drop):
+                continue
+            kind = self._kind(name, cells)
+            if kind == "number":
+                numeric.append(name)
+            elif kind == "date":
+                dates.append(name)
+            elif kind == "category":
+                categories[name] = sorted(set(cells) - set(config.missing))
+        if not (numeric or dates or categories):
+            raise DataError(f"{table.name} has no column to predict {config.target!r} from.")
+        classes = self._classes([cell for part in tables.values() for cell in part.columns[config.target or ""]])
+        return Schema(
+            numeric=tuple(numeric),
+            date=tuple(dates),
+            categories=categories,
+            target=config.target or "",
+            classes=classes,
+            missing=config.missing,
+            decimal=config.decimal,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+            columns=config.columns,
+        )
+
+    def _kind(self, name: str, cells: list[str]) -> str | None:
+        """ "number", "date", "category", or None for columns that are left out, with a warning."""
+        config = self.config
+        present = [cell for cell in cells if cell not in set(config.missing)]
+        distinct = len(set(present))
+        for kind, named in (("number", config.numeric), ("date", config.date), ("category", config.category)):
+            if name in named:
+                return kind
+        if distinct <= 1:
+            value = f"always {present[0]!r}" if present else "always missing"
+            self.warnings.append(f"Column {name!r} is {value} and is left out.")
+            return None
+        numbers = to_numbers(cells, config.missing, config.decimal)
+        if numbers is not None:
+            if len(numbers) > 2 and not np.isnan(numbers).any() and bool((np.diff(numbers) == 1).all()):
+                self.warnings.append(f"Column {name!r} counts the rows and is left out; data.numeric={name} keeps it.")
+                return None
+            return "number"
+        if to_dates(cells, config.missing) is not None:
+            return "date"
+        if distinct > max(_FEW, _FREE_TEXT * len(present)):
+            hint = (
+                " (decimal commas? Set data.decimal=,)"
+                if all(c.replace(",", "", 1).lstrip("-").isdigit() for c in present)
+                else ""
+            )
+            self.warnings.append(
+                f"Column {name!r} has {distinct} different texts in {len(present)} rows{hint}: it is left out as "
+                f"free text or identifier; "
+                f"data.category={name} keeps it."
+            )
+            return None
+        return "category"
+
+    def _classes(self, cells: list[str]) -> tuple[str, ...]:
+        """Values of the target in order of label; () where it is a number."""
+        numbers = to_numbers(cells, (), self.config.decimal)
+        kind = self.config.target_kind
+        if kind == "number":
+            if numbers is None:
+                wrong = next(cell for cell in cells if to_numbers([cell], (), self.config.decimal) is None)
+                raise DataError(f"data.target_kind=number: {self.config.target}={wrong!r} is not a number.")
+            return ()
+        if numbers is None:
+            if len(names := set(cells)) > max(_FEW, _FREE_TEXT * len(cells)):
+                raise DataError(
+                    f"The target {self.config.target!r} has {len(names)} different texts in {len(cells)} rows: no "
+                    f"classes."
+                )
+            return tuple(sorted(names))
+        whole = bool((numbers == np.round(numbers)).all()) and len(np.unique(numbers)) <= _MOST_CLASSES
+        return tuple(sorted(set(cells), key=float)) if kind == "class" or whole else ()
+
+    def _target(self, table: Table, schema: Schema) -> dict[str, torch.Tensor]:
+        cells = table.columns[schema.target]
+        found: dict[str, torch.Tensor] = {}
+        if schema.classes:
+            position = {name: label for label, name in enumerate(schema.classes)}
+            found["labels"] = torch.tensor([position[cell] for cell in cells])
+        numbers = to_numbers(cells, (), schema.decimal)
+        if numbers is not None:
+            found["target"] = torch.from_numpy(numbers)
+        return found
+
+    def _warn_leaks(self, train: TensorExamples, schema: Schema) -> None:
+        """Columns that give the target away on their own."""
+        columns = train.columns
+        for index, name in enumerate(schema.numeric_names):
+            values = columns["numeric"][:, index].double()
+            if "target" in columns and not values.isnan().any() and len(values) > 10:
+                together = torch.corrcoef(torch.stack([values, columns["target"]]))[0, 1].abs()
+                if together > _LEAK:
+                    self._warn_leak(name, f"correlates with it by {float(together):.4f}")
+        for index, (name, known) in enumerate(schema.categories.items()):
+            if "labels" not in columns or len(known) * 5 > len(train):
+                continue
+            counts = torch.zeros(len(known) + 2, len(schema.classes))
+            places = (columns["categories"][:, index], columns["labels"])
+            counts.index_put_(places, torch.ones(len(train)), accumulate=True)
+            told = float(counts.amax(1).sum()) / len(train)  # accuracy of each value's commonest class
+            if told >= _LEAK > float(counts.sum(0).amax()) / len(train):
+                self._warn_leak(name, "tells it in nearly every row")
+
+    def _warn_leak(self, name: str, why: str) -> None:
+        self.warnings.append(
+            f"Column {name!r} may give the target {self.config.target!r} away: it {why}. If it is not known "
+            f"beforehand: data.drop={name}."
+        )
+
+
+DATASETS = {"csv": CSVConfig()}

@@ -1,0 +1,132 @@
+"""From the bytes of a picture file to uint8 pixels, the same in training, evaluation, predict and serve.
+
+Grey pictures, palettes, transparency (laid on white), CMYK, 16 bits (scaled to 8 and rounded), animations (first frame)
+and EXIF rotation are understood. A size given is reached by resizing the shorter side and cutting the centre, in one
+resampling (bilinear with antialiasing).
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from layerwise.core.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
+class UnreadablePicture(DataError):
+    """A file that is no picture, is truncated, or has pixels that 8 bits cannot stand for."""
+
+
+def decode_image(
+    source: Path | str | bytes, size: tuple[int, int] | None = None, channels: int | None = None
+) -> Tensor:
+    """One picture.
+
+    Args:
+        source: a file or its bytes.
+        size: (height, width) of the result; None keeps the picture's.
+        channels: 1 for grey, 3 for colour; None takes what the picture has.
+
+    Returns:
+        uint8 [channels, height, width].
+
+    Raises:
+        UnreadablePicture: the file cannot be decoded in full; the message names it.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            if size is not None:
+                opened.draft(opened.mode, (2 * max(size), 2 * max(size)))  # JPEG decodes at a fraction of its size
+            opened.load()
+            picture = flatten_picture(ImageOps.exif_transpose(opened))
+            wanted = channels or (1 if picture.mode == "L" else 3)
+            picture = picture.convert("L" if wanted == 1 else "RGB")
+            if size is not None and picture.size != (size[1], size[0]):
+                picture = _fit(picture, *size)
+    except FileNotFoundError:
+        raise DataError(f"{name}: there is no such file.") from None
+    except UNREADABLE as error:
+        raise UnreadablePicture(f"{name} cannot be read as a picture: {error}.") from error
+    pixels = np.array(picture)
+    return (
+        torch.from_numpy(pixels)[None] if pixels.ndim == 2 else torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    )
+
+
+def flatten_picture(picture: Image.Image) -> Image.Image:
+    """The picture in mode L or RGB, transparency laid on white."""
+    mode = picture.mode
+    if mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return Image.fromarray(_to_8_bits(np.asarray(picture), mode))
+    if mode in ("LA", "La"):
+        picture = picture.convert("LA")
+        white = Image.new("L", picture.size, 255)
+        white.paste(picture.getchannel("L"), mask=picture.getchannel("A"))
+        return white
+    grey = is_grey(mode, picture.getpalette() if mode == "P" else None)
+    if mode in ("RGBA", "RGBa", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, (255, 255, 255))
+        white.paste(picture, mask=picture.getchannel("A"))
+        picture = white
+    return picture.convert("L" if grey else "RGB")
+
+
+def _to_8_bits(pixels: Any, mode: str) -> Any:
+    """16-bit integers by 255 / 65535, floats in [0, 1] by 255, both rounded.
+
+    Raises:
+        ValueError: other ranges, whose white nobody can know.
+    """
+    if mode == "F":
+        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError("its floating-point pixels are not all in [0, 1]")
+        return np.round(pixels * 255.0).astype(np.uint8)
+    wide = pixels.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("its 32-bit pixels are not all in 0..65535")
+    return ((wide + 128) // 257).astype(np.uint8)
+
+
+def _fit(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Shorter side resized, centre cut out, in one resampling."""
+    have_width, have_height = picture.size
+    scale = max(height / have_height, width / have_width)
+    box_width, box_height = width / scale, height / scale
+    left, top = (have_width - box_width) / 2, (have_height - box_height) / 2
+    box = (max(left, 0.0), max(top, 0.0), min(left + box_width, have_width), min(top + box_height, have_height))
+    return picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def probe_image(source: Path | bytes) -> tuple[int, int, bool]:
+    """(height, width, whether it is grey) from a picture's header, EXIF rotation counted.
+
+    Raises:
+        UnreadablePicture: not a picture.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            width, height = opened.size
+            if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+                width, height = height, width
+            return height, width, is_grey(opened.mode, opened.getpalette() if opened.mode == "P" else None)
+    except UNREADABLE as error:
+        raise UnreadablePicture(str(error)) from error
+
+
+def is_grey(mode: str, palette: list[int] | None) -> bool:
+    """Whether a picture of this mode (and palette of red, green, blue triples) has no colours."""
+    if palette is not None:
+        return palette[0::3] == palette[1::3] == palette[2::3]
+    return mode in _GREY_MODES

@@ -1,0 +1,28 @@
+"""DCGAN on Fashion-MNIST."""
+
+from layerwise.core.config import component
+from layerwise.train.recipe import EMA, Eval, Phase, Recipe
+
+
+def dcgan_fashion() -> Recipe:
+    """Pictures of clothes, 28 x 28 as the data has them."""
+    return Recipe(
+        task=component("image_generation"),
+        model=component("dcgan"),
+        data=component("fashion_mnist"),
+        objective=component("adversarial", penalty="r1", penalty_weight=1.0, penalty_every=8),
+        phases=(
+            Phase(
+                name="discriminator",
+                parameters=("discriminator.*",),
+                optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99),
+            ),
+            Phase(
+                name="generator", parameters=("generator.*",), optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99)
+            ),
+        ),
+        ema=EMA(decay=0.998, parameters=("generator.*",)),
+        epochs=4,
+        batch_size=64,
+        eval=Eval(every_epochs=0.5),
+    )
