@@ -32,7 +32,11 @@ def test_table_for_the_wrong_task_is_an_error_finding(tmp_path: Path) -> None:
     rows = check_data("tabular_classification", where)
     assert codes(rows)["task"] == "error"
     assert rows[0]["code"] == "task"  # worst first
-    assert codes(check_data("tabular_regression", where)) == {"no_test": "note"}
+    assert codes(check_data("tabular_regression", where)) == {"few_examples": "note"}
+    assert codes(check_data("tabular_regression", [*where, ("data.test", "0"), ("data.val", "0")])) == {
+        "no_val": "note",
+        "no_test": "note",
+    }
 
 
 def test_few_examples_and_missing_parts_are_notes() -> None:

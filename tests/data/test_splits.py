@@ -80,6 +80,18 @@ def test_a_tenth_of_train_becomes_validation_without_one() -> None:
     assert sorted(ids(made.train) + ids(made.val)) == list(range(90))
 
 
+def test_a_persons_own_data_gives_a_tenth_to_test_as_well() -> None:
+    made = with_parts(splits_of(examples(torch.arange(90) % 3)), val=None, test=None, seed=0, own=True)
+    assert [len(ids(part)) for part in (made.train, made.val, made.test)] == [73, 8, 9]
+    without = with_parts(splits_of(examples(torch.arange(90) % 3)), val=None, test=0.0, seed=0, own=True)
+    assert without.test is None
+
+
+def test_data_cut_by_its_own_rule_stays_as_it_is() -> None:
+    whole = splits_of(examples(torch.arange(90) % 3), cut=True)
+    assert with_parts(whole, val=None, test=None, seed=0) is whole
+
+
 def test_own_validation_part_is_kept() -> None:
     own = examples([0, 1, 2])
     made = with_parts(splits_of(examples(torch.arange(90) % 3), val=own), val=None, test=None, seed=0)

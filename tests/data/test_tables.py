@@ -236,9 +236,10 @@ def test_groups_of_a_column_stay_together(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", text)
     component = parse_component("data", {"name": "csv", "root": str(path), "target": "kind", "group": "who"}, "data")
     splits = prepare(component, 0)
-    train, val = (set((whole(part)["sample_ids"] // 6).tolist()) for part in (splits.train, splits.val))
-    assert not train & val
-    assert len(train | val) == 10
+    parts = (splits.train, splits.val, splits.test)
+    train, val, test = (set((whole(part)["sample_ids"] // 6).tolist()) for part in parts)
+    assert not (train & val or train & test or val & test)
+    assert len(train | val | test) == 10
     assert "who" not in splits.extras["table"]["categories"]
 
 

@@ -172,7 +172,7 @@ def test_auc_is_the_share_of_ordered_pairs() -> None:
 
 
 def test_classification_metrics_by_hand() -> None:
-    """Labels 0 0 0 1 1, predicted 0 0 1 1 0: accuracy 3/5, F1 of the classes 2/3 and 1/2, five of six pairs in order."""
+    """Labels 0 0 0 1 1, predicted 0 0 1 1 0: accuracy 3/5, F1 of the classes 2/3 and 1/2, five of six pairs right."""
     logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.5, 0.0]])
     labels, ids = torch.tensor([0, 0, 0, 1, 1]), torch.arange(5)
     metrics = TabularMetrics(["no", "yes"])

@@ -9,7 +9,7 @@ from layerwise.core.config import apply_overrides, parse, parse_component, to_tr
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.checks import Finding, findings
 from layerwise.data.examples import Splits
-from layerwise.data.splits import load, with_parts
+from layerwise.data.splits import load, parted
 from layerwise.train.recipe import Recipe
 
 _FEW_A_CLASS = 10
@@ -66,23 +66,20 @@ def check_data(target: str, overrides: Iterable[tuple[str, Any]] = ()) -> list[d
     Raises:
         ConfigError: neither a recipe nor a data set, or a recipe without data.
     """
-    task_kind = None
-    if target in discovery.recipe_modules():
-        base = load_recipe(target)
-        task_kind = base.task.name
-        tree = to_tree(base)
+    named = target in discovery.recipe_modules()
+    if named:
+        tree = to_tree(load_recipe(target))
     else:
         discovery.spec("data", target)
         tree = {**to_tree(load_recipe("lenet5")), "data": {"name": target}}
     recipe: Recipe = parse(Recipe, apply_overrides(tree, list(overrides), []), trust=True)
     if recipe.data is None:
         raise ConfigError(f"{target} makes its own data: there is nothing to check.")
-    config = recipe.data.config
     try:
-        splits = load(recipe.data)
-        splits = with_parts(
-            splits, val=getattr(config, "val", None), test=getattr(config, "test", None), seed=recipe.seed
-        )
+        splits = parted(load(recipe.data), recipe.data, recipe.seed)
     except DataError as error:
         return [{"level": "error", "code": "unreadable", "message": str(error)}]
-    return [{"level": f.level, "code": f.code, "message": f.message} for f in check(splits, task_kind)]
+    return [
+        {"level": f.level, "code": f.code, "message": f.message}
+        for f in check(splits, recipe.task.name if named else None)
+    ]

@@ -62,6 +62,9 @@ def evaluate(
             raise ConfigError("The run names no data: give data=NAME.")
         splits = prepare(recipe.data, recipe.seed)
         _check_classes(task, splits.class_names)
+        state = task.state()
+        task.bind(splits)  # what an evaluation needs of the data (labelled pictures for a probe) ...
+        task.load(state)  # ... with what the model was trained with
     choices = {"channels_last": False}
     session = Session(
         recipe=recipe,

@@ -28,7 +28,8 @@ class CSVConfig(DataConfig):
     """A CSV file with a header, a folder or zip with train.csv (and val.csv, test.csv), any of them gzipped or not.
 
     Args:
-        test: test data: a share of train, or a path to a file of the same columns; None takes test.csv, else a tenth of train (0: no test).
+        test: test data: a share of train (0: none), or a path to a file of the same columns; None takes test.csv, else
+            a tenth of train.
         target: the column to predict.
         group: a column whose equal values stay in one part (patient, user); it is no input.
         drop: columns that are no inputs.

@@ -99,8 +99,8 @@ class Feed:
         self._ahead = (index + 1, self._pool.submit(self.make, index + 1))
         return ready
 
-    def smaller(self, network: nn.Module | None = None) -> list[Batch]:
-        """The last step again with micro-batches of half the size, which also stay halved (memory ran out).
+    def smaller(self, steps: int) -> list[list[Batch]]:
+        """The last `steps` steps again with micro-batches of half the size, which also stay halved (memory ran out).
 
         Raises:
             DataError: micro-batches have one sample already.
@@ -109,7 +109,7 @@ class Feed:
         if size == 1:
             raise DataError("Memory does not suffice for a micro-batch of one sample.")
         self.micro_batch_size, self._ahead = -(-size // 2), None
-        return self.make(self.position - 1)
+        return [self.make(index) for index in range(self.position - steps, self.position)]
 
     def state(self) -> dict[str, Any]:
         return {

@@ -24,8 +24,8 @@ class NpzConfig(DataConfig):
     C], [N, C, H, W].
 
     Args:
-        test: test data: a share of train, or a path to another file; None takes arrays named with `_test`, else a tenth of
-            train (0: no test).
+        test: test data: a share of train (0: none), or a path to another file; None takes arrays named with `_test`,
+            else a tenth of train.
         x, y: names of the arrays; `x_train`, `x_val`, `x_test` (and y) are found too.
         target_kind: whether y holds classes or numbers; "auto" takes integers as classes.
         limit_classes: most distinct integers that "auto" takes as classes.

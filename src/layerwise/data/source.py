@@ -1,7 +1,7 @@
 """Where a training step's micro-batches come from, and what every data set can be told."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -33,6 +33,19 @@ class StepSource(Protocol):
 
     def load(self, tree: dict[str, Any]) -> None:
         """Take `state()` back."""
+        ...
+
+
+@runtime_checkable
+class Splittable(Protocol):
+    """A source that can give its last steps again in smaller pieces."""
+
+    def smaller(self, steps: int) -> list[list[Batch]]:
+        """The last `steps` steps again, oldest first, with micro-batches of half the size, which also stay halved.
+
+        Raises:
+            DataError: micro-batches have one sample already.
+        """
         ...
 
 

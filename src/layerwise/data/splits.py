@@ -33,7 +33,7 @@ def prepare(data: Component, seed: int) -> Splits:
         DataError: the data cannot be trained on; the message says why.
     """
     splits = load(data)
-    splits = with_parts(splits, val=_option(data, "val"), test=_option(data, "test"), seed=seed, own=hasattr(data.config, "test"))
+    splits = parted(splits, data, seed)
     if (limit := _option(data, "limit")) is not None and splits.train is not None:
         splits = replace(splits, train=limited(splits.train, limit, seed))
     found = findings(splits)
@@ -41,6 +41,12 @@ def prepare(data: Component, seed: int) -> Splits:
         raise DataError(" ".join(errors))
     splits.warnings = [*splits.warnings, *(finding.message for finding in found if finding.level == "warning")]
     return splits
+
+
+def parted(splits: Splits, data: Component, seed: int) -> Splits:
+    """`with_parts` as the component's options ask; data sets with an option `test` are a person's own."""
+    val, test = _option(data, "val"), _option(data, "test")
+    return with_parts(splits, val=val, test=test, seed=seed, own=hasattr(data.config, "test"))
 
 
 def load(data: Component) -> Splits:
@@ -66,7 +72,7 @@ def with_parts(
         splits: as the data set gave them.
         val: None takes the data set's own, else a tenth of train; a share is taken from train (0: no validation data);
             a path was read by the data set.
-        test: None takes the data set's own, else there is none; a share is taken from train first.
+        test: None takes the data set's own, else what `own` says; a share is taken from train first (0: no test part).
         seed: of the choice.
         own: a person's own data: without a test part a tenth of train becomes one, so that the report can be honest.
     """

@@ -18,13 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.config import Fraction, PositiveInt
-from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.nn.protocols import require
 from layerwise.ops.boxes import iou
-from layerwise.tasks.base import Accumulator, Batch, Task
-from layerwise.tasks.image_classification import measure_normalisation
-from layerwise.tasks.preprocessing import Normalise
+from layerwise.tasks.base import Accumulator, Batch
+from layerwise.tasks.pictures import PictureTask
 
 THRESHOLDS = np.arange(10) * 0.05 + 0.5  # COCO's ten
 _COLOURS = (
@@ -215,50 +213,19 @@ class DetectionMetrics(Accumulator):
 # ------------------------------------------------------------------------------------------------------------- the task
 
 
-class Detection(Task):
+class Detection(PictureTask):
     """Raw `image` uint8 [B, C, H, W] to `images` float; targets are `boxes` [M, 4], `box_labels`, `box_sample` [M]."""
 
     monitor = ("map", "max")
     predicts = "files"
 
     def __init__(self, config: DetectionConfig) -> None:
+        super().__init__()
         self.config = config
-        self.class_names: list[str] = []
-        self.image_size: list[int] = []
-        self.channels = 0
-        self._preprocessing: Normalise | None = None
 
     def bind(self, splits: Splits) -> None:
-        first = next((part for part in (splits.train, splits.val, splits.test) if part is not None), None)
-        columns = first.collate(torch.tensor([0])) if first is not None else {}
-        if missing := {"image", "boxes", "box_labels", "box_sample"} - set(columns):
-            raise DataError(f"task=detection needs pictures with boxes; the data has no columns {sorted(missing)}.")
-        self.class_names = splits.class_names or [str(k) for k in range(splits.facts["num_classes"])]
-        self.channels, *self.image_size = columns["image"].shape[1:]
-        known = splits.normalisation or measure_normalisation(first)
-        self._preprocessing = Normalise(known["mean"], known["std"])
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "class_names": self.class_names, "image_size": self.image_size, "channels": self.channels,
-            "preprocessing": self.preprocessing().config(),
-        }  # fmt: skip
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.class_names, self.image_size, self.channels = state["class_names"], state["image_size"], state["channels"]
-        self._preprocessing = Normalise(state["preprocessing"]["mean"], state["preprocessing"]["std"])
-
-    def facts(self) -> dict[str, Any]:
-        return {"num_classes": len(self.class_names), "in_channels": self.channels}
-
-    def preprocessing(self) -> Normalise:
-        if self._preprocessing is None:
-            raise RuntimeError("the task is bound to data or loaded before it is used")
-        return self._preprocessing
-
-    def inputs(self, batch: Batch) -> Batch:
-        made = {name: value for name, value in batch.items() if name != "image"}
-        return {"images": self.preprocessing()(batch["image"]), **made}
+        needs = {"boxes", "box_labels", "box_sample"}
+        self.bind_pictures(splits, needs, "data", "task=detection needs pictures with boxes")
 
     def accumulator(self) -> DetectionMetrics:
         return DetectionMetrics(self.class_names, self.config)

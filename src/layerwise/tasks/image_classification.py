@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
-from layerwise.tasks.base import Accumulator, Batch, Task, wilson_interval
-from layerwise.tasks.preprocessing import Normalise
+from layerwise.tasks.base import Accumulator, Batch, wilson_interval
+from layerwise.tasks.pictures import PictureTask, Scale
 
 _WORST = 16  # most-wrong examples kept for the report
 
@@ -26,7 +26,7 @@ class ImageClassificationConfig:
             "symmetric" gives [-1, 1].
     """
 
-    normalise: Literal["data", "unit", "symmetric"] = "data"
+    normalise: Scale = "data"
 
 
 class ClassificationMetrics(Accumulator):
@@ -144,66 +144,21 @@ class ClassificationMetrics(Accumulator):
         }
 
 
-class ImageClassification(Task):
-    """Raw `image` uint8 [B, C, H, W] to model input `images` float [B, C, H, W]; the network gives logits [B,
-    classes].
-    """
+class ImageClassification(PictureTask):
+    """Pictures to classes; the network gives logits [B, classes]."""
 
     monitor = ("accuracy", "max")
     predicts = "files"
 
     def __init__(self, config: ImageClassificationConfig) -> None:
+        super().__init__()
         self.config = config
-        self.class_names: list[str] = []
-        self.image_size: list[int] = []
-        self.channels = 0
-        self._preprocessing: Normalise | None = None
 
     def bind(self, splits: Splits) -> None:
-        sample = next(iter(split for split in (splits.train, splits.val, splits.test) if split is not None))
-        first = sample.collate(torch.tensor([0]))
-        if "image" not in first or "labels" not in first:
-            raise DataError(
-                f"task=image_classification needs pictures with a class each; the data has columns {sorted(first)}."
-            )
-        classes = splits.facts.get("num_classes")
-        if not classes:
-            raise DataError("task=image_classification needs classes; the data has none.")
-        self.class_names = splits.class_names or [str(k) for k in range(classes)]
-        self.channels, *self.image_size = first["image"].shape[1:]
-        if self.config.normalise == "data":
-            known = splits.normalisation or (measure_normalisation(splits.train) if splits.train else None)
-            if known is None:
-                raise DataError("normalise=data needs training pictures to measure; set task.normalise=unit.")
-            mean, std = known["mean"], known["std"]
-        else:
-            level = 0.0 if self.config.normalise == "unit" else 0.5
-            mean, std = [level] * self.channels, [1.0 if level == 0.0 else 0.5] * self.channels
-        self._preprocessing = Normalise(mean, std)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "class_names": self.class_names,
-            "image_size": self.image_size,
-            "channels": self.channels,
-            "preprocessing": self.preprocessing().config(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.class_names, self.image_size, self.channels = state["class_names"], state["image_size"], state["channels"]
-        self._preprocessing = Normalise(state["preprocessing"]["mean"], state["preprocessing"]["std"])
-
-    def facts(self) -> dict[str, Any]:
-        return {"num_classes": len(self.class_names), "in_channels": self.channels}
-
-    def preprocessing(self) -> Normalise:
-        if self._preprocessing is None:
-            raise RuntimeError("the task is bound to data or loaded before it is used")
-        return self._preprocessing
-
-    def inputs(self, batch: Batch) -> Batch:
-        made = {name: value for name, value in batch.items() if name != "image"}
-        return {"images": self.preprocessing()(batch["image"]), **made}
+        needs = "task=image_classification needs pictures with a class each"
+        self.bind_pictures(splits, {"labels"}, self.config.normalise, needs)
+        if not self.class_names:
+            raise DataError(f"{needs}; the data has no classes.")
 
     def accumulator(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.class_names)
@@ -222,21 +177,6 @@ class ImageClassification(Task):
             ranked = sorted(zip(self.class_names, row, strict=True), key=lambda pair: -pair[1])
             rows.append({"label": ranked[0][0], "scores": dict(ranked)})
         return rows
-
-
-def measure_normalisation(examples: Any, most: int = 10_000) -> dict[str, list[float]]:
-    """Mean and deviation of pixels in [0, 1], per channel, over at most `most` evenly spaced examples."""
-    count = min(most, len(examples))
-    chosen = torch.linspace(0, len(examples) - 1, count).long()
-    total = squares = torch.zeros(1, dtype=torch.float64)
-    pixels = 0
-    for ids in chosen.split(512):
-        image = examples.collate(ids)["image"].double() / 255
-        total, squares = total + image.sum((0, 2, 3)), squares + image.square().sum((0, 2, 3))
-        pixels += image.numel() // image.shape[1]
-    mean = total / pixels
-    std = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
-    return {"mean": [round(v, 6) for v in mean.tolist()], "std": [round(v, 6) for v in std.tolist()]}
 
 
 TASKS = {"image_classification": ImageClassificationConfig()}

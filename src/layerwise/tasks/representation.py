@@ -14,8 +14,8 @@ from layerwise.data.examples import Examples, Splits
 from layerwise.nn.protocols import Features, require
 from layerwise.ops.random import permutation
 from layerwise.tasks.base import Accumulator, Batch, Task, wilson_interval
-from layerwise.tasks.image_classification import measure_normalisation
 from layerwise.tasks.image_generation import save_grid
+from layerwise.tasks.pictures import measure_normalisation
 from layerwise.tasks.preprocessing import Normalise
 
 _STRENGTHS = tuple(10.0**k for k in range(-4, 5))  # of the ridge, relative to the mean squared length of a sample

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.core.errors import CheckpointError, NumericsError, StopRequested, UnsupportedError
-from layerwise.data.source import StepSource
+from layerwise.data.source import Splittable, StepSource
 from layerwise.objectives.base import Batch, Context, Objective, Term
 from layerwise.ops.random import Draws
 from layerwise.optim.state import load_named_state, named_state, set_learning_rate
@@ -239,13 +239,8 @@ class Trainer:
         for plan in due:
             for j in range(plan.repeat):
                 if j == len(drawn):
-                    drawn.append(
-                        [
-                            place(batch, self.settings.device, self.settings.channels_last)
-                            for batch in self.source.next_step(self.network)
-                        ]
-                    )
-                drawn[j], requests = self._run_phase(plan, drawn[j], requests)
+                    drawn.append(self._place(self.source.next_step(self.network)))
+                requests = self._run_phase(plan, drawn, j, requests)
         self.step += 1
         context = self._context("after_step")
         self.objective.after_step(self.network, context)
@@ -253,9 +248,13 @@ class Trainer:
             self.ema.update(self.step)
         return {name: value > 0 for name, value in requests.items()}
 
+    def _place(self, micro_batches: list[Batch]) -> list[Batch]:
+        return [place(batch, self.settings.device, self.settings.channels_last) for batch in micro_batches]
+
     def _run_phase(
-        self, plan: PhasePlan, micro_batches: list[Batch], requests: dict[str, float]
-    ) -> tuple[list[Batch], dict[str, float]]:
+        self, plan: PhasePlan, drawn: list[list[Batch]], index: int, requests: dict[str, float]
+    ) -> dict[str, float]:
+        """One pass of a phase on `drawn[index]`; where memory does not suffice, all that was drawn is split finer."""
         if self._switch:
             inside = {id(parameter) for _, parameter in plan.parameters}
             for other in self.phases:
@@ -263,20 +262,16 @@ class Trainer:
                     parameter.requires_grad_(id(parameter) in inside)
         while True:
             try:
-                counts, requests = self._counts(plan.name, micro_batches, requests)
-                shown = self._backward(plan, micro_batches, counts)
+                counts, requests = self._counts(plan.name, drawn[index], requests)
+                shown = self._backward(plan, drawn[index], counts)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self.world.size > 1 or not hasattr(self.source, "smaller"):
+                if not (is_out_of_memory(error) and self.world.size == 1 and isinstance(self.source, Splittable)):
                     raise
             plan.optimizer.zero_grad(set_to_none=True)
-            micro_batches = [
-                place(batch, self.settings.device, self.settings.channels_last)
-                for batch in self.source.smaller(self.network)
-            ]  # pyright: ignore[reportAttributeAccessIssue]
-            self.warn(
-                f"Out of memory: micro_batch_size is now {len(micro_batches[0]['sample_ids'])}; the result is the same."
-            )
+            drawn[:] = [self._place(batches) for batches in self.source.smaller(len(drawn))]
+            size = len(drawn[index][0]["sample_ids"])
+            self.warn(f"Out of memory: micro_batch_size is now {size}; the result is the same.")
         if self.step == 0 and (unreached := without_gradient(plan.parameters)):
             self.warn(
                 f"No gradient reaches {len(unreached)} parameters in phase {plan.name!r}: {', '.join(unreached[:8])}."
@@ -289,8 +284,8 @@ class Trainer:
         set_learning_rate(plan.optimizer, rate)
         plan.optimizer.step()
         plan.optimizer.zero_grad(set_to_none=True)
-        self._note(plan, shown, micro_batches)
-        return micro_batches, requests
+        self._note(plan, shown, drawn[index])
+        return requests
 
     def _counts(
         self, phase: str, micro_batches: list[Batch], requests: dict[str, float]
