@@ -41,14 +41,9 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "rbm_mnist": (
         "images/mnist",
         (
-            "stages.0.epochs=null",
-            "stages.0.max_steps=60",
-            "stages.1.epochs=null",
-            "stages.1.max_steps=60",
-            "stages.2.epochs=null",
-            "stages.2.max_steps=60",
             "data.limit=100",
-            "keep.every_steps=5",
+            "max_steps=40",
+            "keep.every_steps=2",
             "eval.every_steps=50",
         ),
     ),

@@ -101,6 +101,7 @@ def test_server_without_ranges_sends_the_whole_file_again(server: Server) -> Non
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 1000)
     assert locate("toy", [server.file()])["set/a.bin"].read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-"]
 
 
 def test_wrong_bytes_are_an_error_and_leave_nothing(server: Server) -> None:

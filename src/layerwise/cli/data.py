@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from layerwise.core.errors import EXIT_WRONG
+
 from layerwise.cli.common import Json, overrides, print_json
 
 Arguments = Annotated[
@@ -21,11 +23,10 @@ def check(arguments: Arguments, json: Json = False) -> None:
     findings = check_data(arguments[0], overrides(arguments[1:]))
     if json:
         print_json(findings)
-        return
-    for row in findings:
-        print(f"{row['level']:8} {row['message']}")
-    if not findings:
-        print("nothing found")
+    else:
+        print(*(f"{row['level']:8} {row['message']}" for row in findings) if findings else ("nothing found",), sep="\n")
+    if any(row["level"] == "error" for row in findings):
+        raise typer.Exit(EXIT_WRONG)
 
 
 def baseline(arguments: Arguments, json: Json = False) -> None:

@@ -168,7 +168,6 @@ def _row_hash(rows: NDArray[np.uint8], factors: NDArray[np.int64]) -> NDArray[np
     padded = np.zeros((len(rows), 8 * len(factors)), np.uint8)
     padded[:, : rows.shape[1]] = rows
     words = padded.view(np.int64)
-    words ^= words >> 32  # so that no factor sees the top bits alone
     words *= factors
     words ^= words >> 29
     return words.sum(1)

@@ -17,6 +17,9 @@ class Examples(ABC):
     under `features` ...
     """
 
+    # Whether collating reads and decodes files, so that doing it ahead in a thread pays.
+    decodes: bool = False
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -78,7 +81,7 @@ class Subset(Examples):
     """Some of another split's examples, in the order of `indices` (int64 [M]); sample ids stay those of the parent."""
 
     def __init__(self, parent: Examples, indices: Tensor) -> None:
-        self.parent, self.indices = parent, indices
+        self.parent, self.indices, self.decodes = parent, indices, parent.decodes
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -119,12 +119,14 @@ class MomentumContrast(Objective):
             raise ConfigError(
                 "objective=momentum_contrast needs two views of each picture: set data.augment=[two_views]."
             )
-        queries = self.head(network.forward_features(batch["images"]))
+        features = network.forward_features(batch["images"])
         with torch.no_grad():
-            keys = self.teacher_head(self.teacher.forward_features(batch["images_2"]))
-            keys = F.normalize(keys.to(self.queue.dtype), dim=1)
-        queries = F.normalize(queries.to(self.queue.dtype), dim=1)  # float32 on purpose, as all that follows
-        with torch.autocast(queries.device.type, enabled=False):
+            teacher_features = self.teacher.forward_features(batch["images_2"])
+        # Heads and likeness are float32 on purpose: bfloat16 cannot tell keys apart while all are still close together.
+        with torch.autocast(features.device.type, enabled=False):
+            queries = F.normalize(self.head(features.to(self.queue.dtype)), dim=1)
+            with torch.no_grad():
+                keys = F.normalize(self.teacher_head(teacher_features.to(self.queue.dtype)), dim=1)
             own = (queries * keys).sum(1, keepdim=True)
             logits = torch.cat([own, queries @ self.queue.T], dim=1) / self.config.temperature
         target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)

@@ -18,7 +18,9 @@ def dcgan_fashion() -> Recipe:
                 optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99),
             ),
             Phase(
-                name="generator", parameters=("generator.*",), optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99)
+                name="generator",
+                parameters=("generator.*",),
+                optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99),
             ),
         ),
         ema=EMA(decay=0.998, parameters=("generator.*",)),

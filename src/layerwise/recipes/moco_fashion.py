@@ -8,13 +8,16 @@ def moco_fashion() -> Recipe:
     """Features learned without labels, probed with ten labels a class."""
     return Recipe(
         task=component("representation"),
-        model=component("convnet"),
-        data=component("fashion_mnist", augment=[component("two_views")]),
-        objective=component("momentum_contrast"),
-        optimizer=component("AdamW", lr=2e-3, weight_decay=1e-4),
-        schedule=component("cosine"),
+        model=component("convnet", widths=[64, 128, 256], depth=1, pool_size=2),
+        data=component(
+            "fashion_mnist",
+            augment=[component("two_views", scale=[0.4, 1.0], brightness=0.6, contrast=0.6, blur=0.5)],
+        ),
+        objective=component("momentum_contrast", temperature=0.2, hidden_size=512),
+        optimizer=component("AdamW", lr=3e-3, weight_decay=1e-4),
+        schedule=component("cosine", warmup_steps=50),
         freeze=("classifier.*",),
-        epochs=5,
-        batch_size=256,
+        epochs=4,
+        batch_size=128,
         eval=Eval(every_epochs=1),
     )

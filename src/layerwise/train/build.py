@@ -274,24 +274,23 @@ def _feed(session: Session, batch_size: int, index: int) -> StepSource:
     if splits is None or splits.train is None:
         raise DataError("The data has no training part.")
     train: Examples = splits.train
+    options = recipe.data.config  # a Dataset of one's own has neither augment nor weighted
     return Feed(
         train,
         session.task.inputs,
         batch_size=batch_size,
         micro_batch_size=recipe.micro_batch_size,
         seed=derive_seed(recipe.seed, "feed", index),
-        transforms=[transform.build() for transform in recipe.data.config.augment],
+        transforms=[transform.build() for transform in getattr(options, "augment", ())],
         rank=session.world.rank,
         world_size=session.world.size,
-        weights=sampling_weights(train) if recipe.data.config.weighted else None,
-        prefetch=bool(getattr(train, "decodes", False)),
+        weights=sampling_weights(train) if getattr(options, "weighted", False) else None,
+        prefetch=train.decodes,
     )
 
 
 def _length(recipe: Recipe, stage: Stage, steps_per_epoch: int | None) -> int | None:
-    epochs, steps = (
-        (stage.epochs, stage.max_steps) if stage.epochs or stage.max_steps else (recipe.epochs, recipe.max_steps)
-    )
+    epochs, steps = stage.epochs or recipe.epochs, stage.max_steps or recipe.max_steps
     if epochs is not None and steps_per_epoch is None:
         raise ConfigError(f"epochs={epochs:g}: this task has no epochs. Set max_steps.")
     lengths = [steps] if steps is not None else []

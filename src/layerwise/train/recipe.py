@@ -146,7 +146,8 @@ class Recipe:
         optimizer, schedule: of every phase and stage that names none of its own.
         phases: parts of one step; empty means one phase over all parameters.
         stages: trainings in a row; empty means one.
-        epochs, max_steps, max_minutes: the length; the first that is reached ends the training.
+        epochs, max_steps, max_minutes: the length (of each stage that does not say otherwise); the first that is
+            reached ends the training.
         batch_size: samples a step, over all processes.
         micro_batch_size: samples a forward pass; None means the share of the process at once.
         seed: of weights, order, augmentation and noise.
@@ -197,6 +198,9 @@ class Recipe:
             raise ConfigError(
                 f"micro_batch_size={self.micro_batch_size}: must be at most batch_size={self.batch_size}."
             )
+        if self.stages and self.epochs is not None and all(stage.epochs is not None for stage in self.stages):
+            names = ", ".join(f"stages.{stage.name}.epochs" for stage in self.stages)
+            raise ConfigError(f"epochs={self.epochs:g}: every stage has its own. Set {names}.")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ConfigError(f"phases={names}: names must differ.")

@@ -41,9 +41,17 @@ def test_network_equals_its_layers_written_out() -> None:
         torch.testing.assert_close(network(images), wanted, rtol=1e-10, atol=1e-10)
 
 
+def test_features_of_four_positions_are_means_of_quarters() -> None:
+    network = ConvNet(ConvNetConfig(num_classes=3, in_channels=1, widths=(8, 16), depth=1, pool_size=2)).double()
+    maps = torch.randn(2, 16, 4, 6, dtype=torch.float64)
+    network.blocks = torch.nn.ModuleList([torch.nn.Identity()])
+    quarters = [maps[:, :, a : a + 2, b : b + 3].mean((2, 3)) for a in (0, 2) for b in (0, 3)]
+    torch.testing.assert_close(network.forward_features(maps), torch.stack(quarters, dim=2).flatten(1))
+
+
 def test_feature_size_is_the_width_of_features() -> None:
-    network = ConvNet(ConvNetConfig(num_classes=3, in_channels=1, widths=(8, 24)))
-    assert network.forward_features(torch.zeros(2, 1, 28, 28)).shape == (2, network.feature_size) == (2, 24)
+    network = ConvNet(ConvNetConfig(num_classes=3, in_channels=1, widths=(8, 24), pool_size=2))
+    assert network.forward_features(torch.zeros(2, 1, 28, 28)).shape == (2, network.feature_size) == (2, 96)
 
 
 def test_width_that_groups_do_not_divide_is_refused() -> None:

@@ -48,6 +48,7 @@ class ConvNetConfig:
         widths: channels of each stage; a stage halves height and width.
         depth: convolutions a stage, the first with stride 2.
         groups: of every group norm; divides each width.
+        pool_size: the last maps are averaged down to pool_size x pool_size positions, whose values are the features.
     """
 
     num_classes: PositiveInt | None = None
@@ -55,6 +56,7 @@ class ConvNetConfig:
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
     depth: PositiveInt = 2
     groups: PositiveInt = 8
+    pool_size: PositiveInt = 1
 
     def __post_init__(self) -> None:
         if not self.widths or any(width % self.groups for width in self.widths):
@@ -77,7 +79,7 @@ class ConvNet(nn.Module):
     """Stages of `ConvBlock`, the mean over positions, a linear classifier.
 
     Shape:
-        images [B, in_channels, H, W] -> logits [B, num_classes]; features are [B, widths[-1]].
+        images [B, in_channels, H, W] -> logits [B, num_classes]; features are [B, widths[-1] pool_size^2].
 
     Example:
         >>> net = ConvNet(ConvNetConfig(num_classes=10, in_channels=1))
@@ -91,7 +93,7 @@ class ConvNet(nn.Module):
             raise ConfigError(
                 "num_classes and in_channels are needed to build a ConvNet; they come from the data or are given."
             )
-        self.config, self.feature_size = config, config.widths[-1]
+        self.config, self.feature_size = config, config.widths[-1] * config.pool_size**2
         blocks: list[nn.Module] = []
         channels = config.in_channels
         for width in config.widths:
@@ -99,7 +101,7 @@ class ConvNet(nn.Module):
                 blocks.append(ConvBlock(channels, width, stride=2 if index == 0 else 1, groups=config.groups))
                 channels = width
         self.blocks = nn.ModuleList(blocks)
-        self.classifier = nn.Linear(channels, config.num_classes)
+        self.classifier = nn.Linear(self.feature_size, config.num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -113,11 +115,11 @@ class ConvNet(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Mean over positions of the last maps."""
+        """The last maps, averaged down to `pool_size` x `pool_size` positions."""
         x = images
         for block in self.blocks:
             x = block(x)
-        return x.mean((2, 3))
+        return F.adaptive_avg_pool2d(x, self.config.pool_size).flatten(1)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
