@@ -1,0 +1,18 @@
+"""A person's own pictures: a folder of class folders."""
+
+from layerwise.core.config import component
+from layerwise.train.recipe import Recipe
+
+
+def image_classification() -> Recipe:
+    """A small convolutional network on a folder of class folders: `data.root=./photos`; weights best on validation."""
+    return Recipe(
+        task=component("image_classification"),
+        model=component("convnet"),
+        data=component("image_folder", augment=[component("flip"), component("affine")]),
+        objective=component("cross_entropy", label_smoothing=0.1),
+        optimizer=component("AdamW", lr=2e-3, weight_decay=0.05),
+        schedule=component("cosine", warmup_share=0.05),
+        epochs=30,
+        batch_size=32,
+    )
