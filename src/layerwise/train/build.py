@@ -360,10 +360,16 @@ def _plan(session: Session, stage: Stage, phase: Phase, trained: dict[str, nn.Pa
 
 
 def block_names(network: nn.Module) -> list[str]:
-    """Dotted names of the repeated blocks, in order of depth; empty where the network names none."""
+    """Dotted names of the repeated blocks, in order of depth.
+
+    A network that names none is taken layer by layer: its blocks are the modules with a weight matrix, but for the
+    first and the last.
+    """
     blocks = getattr(network, "blocks", None)
     if not isinstance(blocks, nn.ModuleList | nn.Sequential):
-        return []
+        weights = [name for name, parameter in network.named_parameters() if parameter.dim() >= 2]
+        layers = dict.fromkeys(name.rpartition(".")[0] for name in weights)
+        return [name for name in list(layers)[1:-1] if name]
     inside = {id(block) for block in blocks}
     names = {id(module): name for name, module in network.named_modules() if id(module) in inside}
     return [names[id(block)] for block in blocks]

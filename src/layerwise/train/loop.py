@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerwise.core.errors import CheckpointError, NumericsError, StopRequested, UnsupportedError
+from layerwise.core.errors import CheckpointError, ConfigError, NumericsError, StopRequested
+from layerwise.core.suggest import did_you_mean
 from layerwise.data.source import Splittable, StepSource
 from layerwise.objectives.base import Batch, Context, Objective, Term
 from layerwise.ops.random import Draws
@@ -447,7 +448,7 @@ class Trainer:
             return
         name, mode = self.settings.monitor
         if name not in metrics:
-            raise UnsupportedError(f"eval.monitor={name}: evaluation gives {', '.join(sorted(metrics))}.")
+            raise ConfigError(f"eval.monitor={name}: evaluation does not give it.{did_you_mean(name, metrics)}")
         value = metrics[name]
         better = self.best is None or (value > self.best["value"] if mode == "max" else value < self.best["value"])
         self.evaluations_since_best = 0 if better else self.evaluations_since_best + 1

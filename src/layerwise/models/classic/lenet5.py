@@ -143,10 +143,14 @@ class LeNet5(nn.Module):
             else images
         )
         x = F.avg_pool2d(self.activation(self.conv1(x)), 2)
-        weight = self.conv2.weight if self.connection_mask is None else self.conv2.weight * self.connection_mask
-        x = F.avg_pool2d(self.activation(F.conv2d(x, weight, self.conv2.bias)), 2)
+        x = F.avg_pool2d(self.activation(self._c3(x)), 2)
         x = self.activation(self.conv3(x)).flatten(1)
         return self.activation(self.fc1(x))
+
+    def _c3(self, x: Tensor) -> Tensor:
+        if self.connection_mask is None:
+            return self.conv2(x)
+        return F.conv2d(x, self.conv2.weight * self.connection_mask, self.conv2.bias)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""

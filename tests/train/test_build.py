@@ -1,0 +1,93 @@
+"""From a recipe to what trains: derived values, patterns, blocks, options that work on any network."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from layerwise.api.configure import configure
+from layerwise.core.errors import ConfigError
+from layerwise.train.build import block_names, build, matching
+
+
+def session(*overrides: tuple[str, Any]) -> Any:
+    return build(configure("lenet5", [("max_steps", 2), *overrides]).recipe)
+
+
+def test_values_that_only_the_data_knows_are_filled_in() -> None:
+    found = session()
+    assert found.recipe.model.config.num_classes == 10
+    assert found.recipe.model.config.in_channels == 1
+
+
+def test_an_explicit_value_that_conflicts_with_the_data_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"model.num_classes=7 conflicts with the data, which has 10"):
+        session(("model.num_classes", 7))
+
+
+def test_a_presets_own_size_gives_way_to_the_data() -> None:
+    assert session(("model", "lenet5-tiny")).recipe.model.config.num_classes == 10
+
+
+def test_frozen_parameters_do_not_move_and_others_do() -> None:
+    found = session(("freeze", ["conv1.*", "fc2.bias"]))
+    before = {name: p.detach().clone() for name, p in found.network.named_parameters()}
+    found.trainer(0, 0, []).fit()
+    moved = {name for name, p in found.network.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if not name.startswith("conv1.") and name != "fc2.bias"}
+
+
+def test_lora_trains_its_own_parameters_alone() -> None:
+    found = session(("adapter", "lora"))
+    before = {name: p.detach().clone() for name, p in found.network.named_parameters()}
+    found.trainer(0, 0, []).fit()
+    moved = {name for name, p in found.network.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert all("lora" in name for name in moved)
+    assert any(name.startswith("conv2.") for name in moved)
+
+
+def test_layer_decay_scales_the_rate_from_the_head_down() -> None:
+    found = session(("layer_decay", 0.5), ("schedule", "constant"))
+    groups = found.trainer(0, 0, []).phases[0].optimizer.param_groups
+    scale = {name: group["lr_scale"] for group in groups for name in group["names"]}
+    assert [scale[f"{layer}.weight"] for layer in ("fc2", "fc1", "conv3", "conv2", "conv1")] == [
+        1,
+        0.5,
+        0.25,
+        0.125,
+        0.0625,
+    ]
+
+
+def test_muon_takes_the_inner_matrices_of_a_network_without_blocks() -> None:
+    found = session(("optimizer", "Muon"))
+    groups = found.trainer(0, 0, []).phases[0].optimizer.param_groups
+    matrices = {name for group in groups if group.get("matrix") for name in group["names"]}
+    assert matrices == {"conv2.weight", "conv3.weight", "fc1.weight"}
+
+
+def test_blocks_are_named_in_order_of_depth() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(2, 2)
+            self.body = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])})
+
+        @property
+        def blocks(self) -> nn.Module:
+            return self.body["layers"]
+
+    assert block_names(Net()) == ["body.layers.0", "body.layers.1", "body.layers.2"]
+
+
+def test_a_pattern_that_matches_nothing_names_near_ones() -> None:
+    with pytest.raises(ConfigError, match=r"freeze=conv1.wieght: no parameter.*'conv1.weight'"):
+        matching(["conv1.weight", "conv1.bias"], ["conv1.wieght"], "freeze")
+
+
+def test_a_monitor_that_is_not_measured_is_a_configuration_error() -> None:
+    found = session(("eval.monitor", "acuracy"))
+    with pytest.raises(ConfigError, match="'accuracy'"):
+        found.trainer(0, 0, []).fit()
