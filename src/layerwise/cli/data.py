@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from layerwise.core.errors import EXIT_WRONG
-
 from layerwise.cli.common import Json, overrides, print_json
+from layerwise.core.errors import EXIT_WRONG
 
 Arguments = Annotated[
     list[str], typer.Argument(metavar="RECIPE|DATA [a.b=value ...]", help="A recipe or a data set, and overrides.")

@@ -30,7 +30,7 @@ def train(
 
     Example: layerwise train lenet5 optimizer.lr=0.002 epochs=30
 
-    Example: layerwise train lenet5 data=image_folder data.root=./photos
+    Example: layerwise train image_classification data.root=./photos
     """
     from layerwise.api import train as api
     from layerwise.api.configure import configure
