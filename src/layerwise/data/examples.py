@@ -55,13 +55,14 @@ class TensorExamples(Examples):
             raise ValueError(f"columns must have one length, got {lengths}")
         self.columns = {name: column.contiguous() for name, column in columns.items()}
         self.sample_ids = torch.arange(next(iter(lengths.values()))) if sample_ids is None else sample_ids
+        self._numbered = sample_ids is None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     def collate(self, indices: Tensor) -> Batch:
         batch = {name: column.index_select(0, indices) for name, column in self.columns.items()}
-        batch["sample_ids"] = self.sample_ids.index_select(0, indices)
+        batch["sample_ids"] = indices if self._numbered else self.sample_ids.index_select(0, indices)
         return batch
 
     def labels(self) -> Tensor | None:

@@ -14,6 +14,8 @@ from layerwise.core.seeding import derive_seed
 from layerwise.data.examples import Batch, Examples
 from layerwise.ops.random import Draws, permutation
 
+_CHUNK_BYTES = 1 << 21  # of model inputs: what a core's cache holds
+
 
 class Feed:
     """Shuffled micro-batches of a split, with batched transforms whose draws are hashed from (seed, epoch, sample id,
@@ -50,14 +52,13 @@ class Feed:
         self.examples, self.inputs, self.transforms = examples, inputs, tuple(transforms)
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
         self.rank, self.world_size, self.weights = rank, world_size, weights
+        self.steps_per_epoch = -(-len(examples) // self.batch_size)
         self.position = 0  # steps given so far
         self._order: tuple[int, Tensor] | None = None
+        self._together: int | None = None  # steps collated at once, known when the first is asked for
+        self._made: tuple[tuple[int, int], list[list[Batch]]] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch") if prefetch else None
         self._ahead: tuple[int, Future[list[Batch]]] | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
 
     @property
     def epoch(self) -> int:
@@ -78,15 +79,47 @@ class Feed:
     def make(self, index: int) -> list[Batch]:
         """This process's micro-batches of step `index`."""
         epoch, step = divmod(index, self.steps_per_epoch)
+        if self._together is None:
+            self._together = self._how_many_together(epoch)
+        if self._together == 1:
+            return [self._collate(part, epoch) for part in self._micro_batches(epoch, step)]
+        # Small examples: several steps are collated and transformed at once, since the operators' start costs more
+        # than their work. Draws are hashed by sample, so the values are the same.
+        first = step - step % self._together
+        if self._made is None or self._made[0] != (epoch, first):
+            last = min(first + self._together, self.steps_per_epoch)
+            self._made = (
+                (epoch, first),
+                self._collate_together([self._micro_batches(epoch, k) for k in range(first, last)], epoch),
+            )
+        return self._made[1][step - first]
+
+    def _micro_batches(self, epoch: int, step: int) -> tuple[Tensor, ...]:
         whole = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         share = torch.tensor_split(whole, self.world_size)[self.rank] if self.world_size > 1 else whole
-        draws = Draws(self.seed, "augment", epoch) if self.transforms else None
-        parts = share.split(self.micro_batch_size) if self.micro_batch_size and len(share) else (share,)
-        return [self._collate(ids, draws) for ids in parts]
+        return share.split(self.micro_batch_size) if self.micro_batch_size and share.numel() else (share,)
 
-    def _collate(self, ids: Tensor, draws: Draws | None) -> Batch:
+    def _how_many_together(self, epoch: int) -> int:
+        """Steps that fit into `_CHUNK_BYTES`; 1 for files, and for columns that are not one row a sample."""
+        if self.examples.decodes:
+            return 1
+        probe = self._collate(self._epoch_order(epoch)[:2], epoch)
+        count = probe["sample_ids"].shape[0]
+        rows = all(value.dim() and value.shape[0] == count for value in probe.values())
+        size = sum(value.nbytes for value in probe.values()) * self.batch_size // max(1, count)
+        return max(1, _CHUNK_BYTES // max(1, size)) if rows and count == min(2, len(self.examples)) else 1
+
+    def _collate_together(self, steps: list[tuple[Tensor, ...]], epoch: int) -> list[list[Batch]]:
+        sizes = [part.numel() for parts in steps for part in parts]
+        whole = self._collate(torch.cat([part for parts in steps for part in parts]), epoch)
+        columns = {name: value.split(sizes) for name, value in whole.items()}
+        batches = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return [[next(batches) for _ in parts] for parts in steps]
+
+    def _collate(self, ids: Tensor, epoch: int) -> Batch:
         batch = self.examples.collate(ids)
-        if draws is not None:
+        if self.transforms:
+            draws = Draws(self.seed, "augment", epoch)
             for transform in self.transforms:
                 batch = transform(batch, draws)
         return self.inputs(batch)
@@ -108,7 +141,7 @@ class Feed:
         size = self.micro_batch_size or -(-self.batch_size // self.world_size)
         if size == 1:
             raise DataError("Memory does not suffice for a micro-batch of one sample.")
-        self.micro_batch_size, self._ahead = -(-size // 2), None
+        self.micro_batch_size, self._ahead, self._together, self._made = -(-size // 2), None, None, None
         return [self.make(index) for index in range(self.position - steps, self.position)]
 
     def state(self) -> dict[str, Any]:
@@ -127,6 +160,7 @@ class Feed:
                 f"now there are {len(self.examples)} in batches of {self.batch_size}."
             )
         self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None
+        self._together, self._made = None, None
 
 
 def in_order(examples: Examples, inputs: Callable[[Batch], Batch], batch_size: int, rank: int = 0, world_size: int = 1):

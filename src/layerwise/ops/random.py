@@ -7,7 +7,9 @@ chained over the parts.
 """
 
 import math
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+_WORD = (1 << 64) - 1
 _GAMMA, _MIX_1, _MIX_2 = _signed(0x9E3779B97F4A7C15), _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
@@ -34,8 +37,20 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
+def _mix_cpu(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(_GAMMA & _WORD)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MIX_1 & _WORD)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MIX_2 & _WORD)
+    return x ^ (x >> np.uint64(31))
+
+
 def hash_bits(seed: int, sample_ids: Tensor, count: int) -> Tensor:
-    """Pseudo-random 64-bit words, [B, count], for each of the B sample ids."""
+    """Pseudo-random 64-bit words, int64 [B, count], for each of the B sample ids. The same on every device."""
+    if sample_ids.device.type == "cpu":  # numpy's operators start in a tenth of the time of torch's
+        ids = sample_ids.long().numpy().view(np.uint64)
+        own = _mix_cpu(_mix_cpu(ids) ^ np.uint64(seed & _WORD))
+        words = _mix_cpu(own[:, None] ^ _mix_cpu(np.arange(count, dtype=np.uint64)))
+        return torch.from_numpy(words.view(np.int64))
     keys = _mix(_mix(sample_ids.long()) ^ _signed(seed))
     positions = torch.arange(count, device=sample_ids.device)
     return _mix(keys[:, None] ^ _mix(positions)[None, :])
@@ -56,7 +71,12 @@ class Draws:
     """
 
     def __init__(self, seed: int, *names: int | str) -> None:
-        self.key = derive_seed(seed, *names)
+        self._from = (seed, *names)
+
+    @cached_property
+    def key(self) -> int:
+        """Seed of these draws."""
+        return derive_seed(*self._from)
 
     def uniform(
         self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32

@@ -15,16 +15,16 @@ def dcgan_fashion() -> Recipe:
             Phase(
                 name="discriminator",
                 parameters=("discriminator.*",),
-                optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99),
+                optimizer=component("Adam", lr=1e-3, beta1=0.0, beta2=0.99),
             ),
             Phase(
                 name="generator",
                 parameters=("generator.*",),
-                optimizer=component("Adam", lr=5e-4, beta1=0.5, beta2=0.99),
+                optimizer=component("Adam", lr=2e-3, beta1=0.0, beta2=0.99),
             ),
         ),
         ema=EMA(decay=0.998, parameters=("generator.*",)),
-        epochs=4,
+        epochs=6,
         batch_size=64,
-        eval=Eval(every_epochs=0.5),
+        eval=Eval(every_epochs=1),
     )

@@ -16,20 +16,20 @@ def rbm_mnist() -> Recipe:
             Stage(
                 name="pretrain-1",
                 objective=component("contrastive_divergence", layer=0),
-                epochs=3,
+                epochs=8,
                 freeze=("blocks.1.*", "classifier.*"),
             ),
             Stage(
                 name="pretrain-2",
                 objective=component("contrastive_divergence", layer=1),
-                epochs=3,
+                epochs=8,
                 freeze=("blocks.0.*", "classifier.*"),
             ),
             Stage(
                 name="fine-tune",
                 optimizer=component("AdamW", lr=1e-3, weight_decay=0.01),
                 schedule=component("cosine"),
-                epochs=5,
+                epochs=10,
                 freeze=("*.visible_bias",),
             ),
         ),

@@ -28,7 +28,7 @@ class Normalise(nn.Module):
         self.register_buffer("shift", (-torch.tensor(self.mean) / deviation)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, image.to(torch.float32), self.scale)
+        return image.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift)  # half the time of addcmul
 
     def config(self) -> dict[str, Any]:
         return {"type": "normalise", "mean": self.mean, "std": self.std}

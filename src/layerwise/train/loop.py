@@ -154,7 +154,10 @@ class Trainer:
         self.shown: dict[str, float | str] = {}  # newest validation values, for progress bars
         self._sums: dict[str, float] = {}  # of the metrics since the last line
         self._names = sorted({name for plan in self.phases for name, _ in plan.parameters})
+        self._parameters = {plan.name: [parameter for _, parameter in plan.parameters] for plan in self.phases}
+        self._scalars: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
         self._switch = len(self.phases) > 1
+        self._follows = type(objective).after_step is not Objective.after_step
         self._started = self._saved_at = self._evaluated_at = self._line_at = time.monotonic()
         self._samples = 0
 
@@ -171,6 +174,8 @@ class Trainer:
             return
         now = time.monotonic()
         self._started = self._saved_at = self._evaluated_at = self._line_at = now
+        self.network.train()
+        self.objective.train()
         with StopFlag() as stop:
             while not self._over():
                 requests = self._train_step(stop.requested is not None, self._save_is_due())
@@ -230,8 +235,6 @@ class Trainer:
 
     def _train_step(self, stop: bool, save: bool) -> dict[str, bool]:
         """One optimiser step of every phase that is due. Returns what any process asked for."""
-        self.network.train()
-        self.objective.train()
         due = [plan for plan in self.phases if self.step % plan.every == 0]
         # Phases with fewer repeats see the same batches as the one with the most: batch j serves every phase's j-th
         # pass.
@@ -243,14 +246,17 @@ class Trainer:
                     drawn.append(self._place(self.source.next_step(self.network)))
                 requests = self._run_phase(plan, drawn, j, requests)
         self.step += 1
-        context = self._context("after_step")
-        self.objective.after_step(self.network, context)
+        if self._follows:
+            self.objective.after_step(self.network, self._context("after_step"))
         if self.ema is not None:
             self.ema.update(self.step)
         return {name: value > 0 for name, value in requests.items()}
 
     def _place(self, micro_batches: list[Batch]) -> list[Batch]:
-        return [place(batch, self.settings.device, self.settings.channels_last) for batch in micro_batches]
+        device, channels_last = self.settings.device, self.settings.channels_last
+        if device.type == "cpu" and not channels_last:
+            return micro_batches
+        return [place(batch, device, channels_last) for batch in micro_batches]
 
     def _run_phase(
         self, plan: PhasePlan, drawn: list[list[Batch]], index: int, requests: dict[str, float]
@@ -277,14 +283,15 @@ class Trainer:
             self.warn(
                 f"No gradient reaches {len(unreached)} parameters in phase {plan.name!r}: {', '.join(unreached[:8])}."
             )
-        parameters = [parameter for _, parameter in plan.parameters]
+        parameters = self._parameters[plan.name]
         self.world.reduce_gradients(parameters)
         if plan.clip is not None:
             shown["gradient_norm"] = (float(clip_gradients(parameters, plan.clip)), 1.0)
         rate = plan.schedule(self.step, self.settings.max_steps, self.source.steps_per_epoch)
         set_learning_rate(plan.optimizer, rate)
         plan.optimizer.step()
-        plan.optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         self._note(plan, shown, drawn[index])
         return requests
 
@@ -316,40 +323,63 @@ class Trainer:
         for batch in micro_batches:
             with autocast(self.settings.precision, self.settings.device):
                 terms = self.objective(self.network, batch, context)
-            loss = self._loss(terms, counts, parts)
-            value = loss.item()
+            factors = self._factors(terms, counts, parts)
+            sums = {name: term.sum.item() for name, term in terms.items()}
+            value = sum(factor * sums[name] for name, factor in factors.items())
             self.last_loss = value
             if not math.isfinite(value):
                 self._explain_bad_loss(plan.name, batch, context, terms)
-            if loss.requires_grad:
-                loss.backward()
-            sofar, steps = shown.get("loss", (0.0, float(self.world.rank == 0)))
-            shown["loss"] = (sofar + value, steps)
-            for name, term in terms.items() if len(terms) > 1 else ():
-                sofar, seen = shown.get(name, (0.0, 0.0))
-                ratio = name in self.objective.per_batch
-                mean = term.sum.item() / (term.count or 1.0) if ratio else term.sum.item()
-                shown[name] = (sofar + mean, seen + (1.0 if ratio else term.count))
+            # The factors go in as gradients of the sums: no scaled and added tensors are made for them.
+            trained = [(terms[name].sum, factor) for name, factor in factors.items() if terms[name].sum.requires_grad]
+            if trained:
+                torch.autograd.backward(
+                    [total for total, _ in trained],
+                    [self._scalar(factor, total) for total, factor in trained],
+                )
+            self._show(shown, terms, sums, value)
         return shown
 
-    def _loss(self, terms: dict[str, Term], counts: dict[str, float], parts: float) -> Tensor:
-        total: Tensor | None = None
+    def _scalar(self, value: float, like: Tensor) -> Tensor:
+        """A scalar tensor; the last few are kept, since most steps want the same."""
+        key = (value, like.dtype, like.device)
+        if key not in self._scalars:
+            if len(self._scalars) > 16:
+                self._scalars.clear()
+            self._scalars[key] = torch.full((), value, dtype=like.dtype, device=like.device)
+        return self._scalars[key]
+
+    def _factors(self, terms: dict[str, Term], counts: dict[str, float], parts: float) -> dict[str, float]:
+        """What each minimised term's sum is multiplied by: `weight / count` over the whole batch."""
+        found: dict[str, float] = {}
         for name, term in terms.items():
             if not term.minimised:
                 continue
             if name in self.objective.per_batch:
-                share = term.sum * (term.weight / (term.count * parts)) if term.count else term.sum * 0.0
+                count = term.count * parts
+            elif name in counts:
+                count = counts[name]
             else:
-                if name not in counts:
-                    raise TypeError(
-                        f"{type(self.objective).__name__}.counts does not count the term {name!r}, which is not "
-                        "per_batch"
-                    )
-                share = term.sum * (term.weight / counts[name]) if counts[name] else term.sum * 0.0
-            total = share if total is None else total + share
-        if total is None:
+                owner = type(self.objective).__name__
+                raise TypeError(f"{owner}.counts does not count the term {name!r}, which is not per_batch")
+            found[name] = term.weight / count if count else 0.0
+        if not found:
             raise TypeError(f"{type(self.objective).__name__} gave no term to minimise")
-        return total
+        return found
+
+    def _show(
+        self, shown: dict[str, tuple[float, float]], terms: dict[str, Term], sums: dict[str, float], value: float
+    ) -> None:
+        """Add a micro-batch to what the step's metrics are read from: (sum, count) of the loss and of every term."""
+        sofar, steps = shown.get("loss", (0.0, float(self.world.rank == 0)))
+        shown["loss"] = (sofar + value, steps)
+        if len(terms) == 1:
+            return
+        for name, term in terms.items():
+            sofar, seen = shown.get(name, (0.0, 0.0))
+            if name in self.objective.per_batch:
+                shown[name] = (sofar + sums[name] / (term.count or 1.0), seen + 1.0)
+            else:
+                shown[name] = (sofar + sums[name], seen + term.count)
 
     def _context(self, phase: str) -> Context:
         names = ("noise", self.settings.first_step, self.step, phase)
@@ -400,7 +430,7 @@ class Trainer:
             for key, value in ((f"{prefix}{name}\0sum", total), (f"{prefix}{name}\0count", count)):
                 self._sums[key] = self._sums.get(key, 0.0) + value
         self._sums[f"{prefix}lr"] = float(plan.optimizer.param_groups[0]["lr"])
-        self._samples += sum(len(batch["sample_ids"]) for batch in micro_batches) * self.world.size
+        self._samples += sum(batch["sample_ids"].shape[0] for batch in micro_batches) * self.world.size
 
     def current_loss(self) -> float | None:
         """Mean of the first term since the last line of metrics, for progress bars."""

@@ -6,9 +6,9 @@ Reference code: the authors' https://github.com/Newmu/dcgan_code and the DCGAN e
 
 Differs from the paper: kernels of 4 x 4 pixels (the paper has 5 x 5), so that every output pixel is made by equally
 many taps; the discriminator ends in one linear logit, the sigmoid belongs to the loss; latents are normal, not uniform.
-The preset `dcgan` has group norm in the generator and no norm in the discriminator, so that no sample depends on its
-batch mates, and He initialisation; `dcgan-2015` is the paper's 64 x 64 network with batch norm in both and weights from
-N(0, 0.02).
+The preset `dcgan` has pixel norm (T. Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.2) in the
+generator and no norm in the discriminator, so that no sample depends on its batch mates, and He initialisation;
+`dcgan-2015` is the paper's 64 x 64 network with batch norm in both and weights from N(0, 0.02).
 
 Shapes: B batch, Z latent size, C channels, H W height and width.
 """
@@ -40,13 +40,12 @@ CARD = Card(
     differences=(
         "Kernels of 4 x 4 pixels instead of 5 x 5.",
         "Normal latents instead of uniform ones.",
-        "Group norm in the generator, no norm in the discriminator; `dcgan-2015` has the paper's batch norm.",
+        "Pixel norm in the generator, no norm in the discriminator; `dcgan-2015` has the paper's batch norm.",
     ),
     capabilities=("differentiable", "generates"),
 )
 
 _SLOPE = 0.2  # of the discriminator's leaky rectifier, section 3 of the paper
-_GROUP_CHANNELS = 8  # channels normalised together by group norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +65,8 @@ class DCGANConfig:
     image_size: tuple[PositiveInt, PositiveInt] | None = None
     latent_size: PositiveInt = 64
     widths: tuple[PositiveInt, ...] = (128, 64)
-    generator_norm: Literal["group", "batch", "none"] = "group"
-    discriminator_norm: Literal["group", "batch", "none"] = "none"
+    generator_norm: Literal["pixel", "batch", "none"] = "pixel"
+    discriminator_norm: Literal["batch", "none"] = "none"
 
     def __post_init__(self) -> None:
         if not self.widths:
@@ -77,9 +76,6 @@ class DCGANConfig:
             raise ConfigError(
                 f"image_size={self.image_size}: {len(self.widths)} widths need height and width divisible by {factor}."
             )
-        norms = (self.generator_norm, self.discriminator_norm)
-        if "group" in norms and (odd := [w for w in self.widths if w % min(w, _GROUP_CHANNELS)]):
-            raise ConfigError(f"widths={odd}: group norm needs multiples of {_GROUP_CHANNELS}.")
 
 
 class DCGANOutput(NamedTuple):
@@ -89,10 +85,18 @@ class DCGANOutput(NamedTuple):
     logits: Tensor
 
 
+class PixelNorm(nn.Module):
+    """Divides the channels of each pixel by their root mean square."""
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        wide = x if x.dtype == torch.float64 else x.float()  # statistics are float32 on purpose
+        return (wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-8)).to(x.dtype)
+
+
 def _make_norm(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(max(1, channels // _GROUP_CHANNELS), channels) if kind == "group" else nn.Identity()
+    return PixelNorm() if kind == "pixel" else nn.Identity()
 
 
 class UpBlock(nn.Module):
@@ -100,7 +104,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=norm == "none")
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=norm != "batch")
         self.norm = _make_norm(norm, out_channels)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
@@ -112,7 +116,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=norm == "none")
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=norm != "batch")
         self.norm = _make_norm(norm, out_channels)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
@@ -127,7 +131,7 @@ class Generator(nn.Module):
         latent_size, out_channels: of input and pictures.
         image_size: height and width of the pictures.
         widths: channels from coarse to fine.
-        norm: "group", "batch" or "none".
+        norm: "pixel", "batch" or "none".
     """
 
     def __init__(
@@ -136,7 +140,7 @@ class Generator(nn.Module):
         super().__init__()
         factor = 2 ** len(widths)
         self.start = (widths[0], image_size[0] // factor, image_size[1] // factor)
-        self.project = nn.Linear(latent_size, self.start[0] * self.start[1] * self.start[2], bias=norm == "none")
+        self.project = nn.Linear(latent_size, self.start[0] * self.start[1] * self.start[2], bias=norm != "batch")
         self.norm = _make_norm(norm, widths[0])
         self.blocks = nn.ModuleList(UpBlock(a, b, norm) for a, b in itertools.pairwise(widths))
         self.output = nn.ConvTranspose2d(widths[-1], out_channels, 4, stride=2, padding=1)
@@ -155,7 +159,7 @@ class Discriminator(nn.Module):
         in_channels: of the pictures.
         image_size: height and width of the pictures.
         widths: channels from fine to coarse.
-        norm: "group", "batch" or "none".
+        norm: "batch" or "none".
     """
 
     def __init__(self, *, in_channels: int, image_size: tuple[int, int], widths: tuple[int, ...], norm: str) -> None:
@@ -227,7 +231,7 @@ class DCGAN(nn.Module):
                         nn.init.kaiming_normal_(module.weight, a=slope)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
-                elif isinstance(module, nn.GroupNorm | nn.BatchNorm2d):
+                elif isinstance(module, nn.BatchNorm2d):
                     module.reset_parameters()
 
     def forward(self, latents: Float[Tensor, "B Z"]) -> DCGANOutput:

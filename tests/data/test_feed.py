@@ -1,0 +1,82 @@
+"""The feed: steps collated together equal steps collated one by one, whatever the columns."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from layerwise.core.config import parse_component
+from layerwise.data import feed as module
+from layerwise.data.examples import Batch, TensorExamples
+from layerwise.data.feed import Feed
+
+
+def pictures(count: int = 50) -> TensorExamples:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (count, 2, 9, 8), dtype=torch.uint8, generator=generator)
+    return TensorExamples({"image": image, "labels": torch.arange(count)})
+
+
+def make(examples: Any, **options: Any) -> Feed:
+    transforms = [parse_component("transform", {"name": name}, "t").build() for name in ("shift", "flip")]
+    return Feed(examples, lambda batch: {**batch, "image": batch["image"].float()}, transforms=transforms, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 8}, {"batch_size": 8, "micro_batch_size": 3}, {"batch_size": 7, "rank": 1, "world_size": 2}],
+)
+def test_steps_together_are_the_steps_one_by_one(options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    together = make(pictures(), **options)
+    found = [together.next_step() for _ in range(15)]
+    assert together._together is not None
+    assert together._together > 3
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 1)
+    alone = make(pictures(), **options)
+    for step in found:
+        expected = alone.next_step()
+        assert len(step) == len(expected)
+        for a, b in zip(step, expected, strict=True):
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[name], b[name]) for name in a)
+    assert alone._together == 1
+
+
+@pytest.mark.parametrize("position", [1, 5, 6, 9])
+def test_a_restored_feed_gives_the_same_steps(position: int) -> None:
+    straight = make(pictures(), batch_size=8)
+    steps = [straight.next_step() for _ in range(14)]
+    feed = make(pictures(), batch_size=8)
+    feed.load({"position": position, "micro_batch_size": None, "length": 50, "batch_size": 8})
+    for expected in steps[position:]:
+        for a, b in zip(feed.next_step(), expected, strict=True):
+            assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+class Ragged(TensorExamples):
+    """Two boxes for even samples, one for odd ones: rows that are not samples."""
+
+    def collate(self, indices: Tensor) -> Batch:
+        batch = super().collate(indices)
+        owners = torch.cat([torch.full((2 - i % 2,), k) for k, i in enumerate(indices.tolist())])
+        return {**batch, "box_sample": owners}
+
+
+def test_ragged_columns_are_collated_step_by_step() -> None:
+    base = pictures()
+    feed = Feed(Ragged(base.columns), lambda batch: batch, batch_size=4)
+    for _ in range(5):
+        (batch,) = feed.next_step()
+        assert int(batch["box_sample"].max()) == 3
+        assert feed._together == 1
+
+
+def test_smaller_gives_the_last_steps_again_in_halves() -> None:
+    feed = make(pictures(), batch_size=8)
+    steps = [feed.next_step() for _ in range(3)]
+    again = feed.smaller(2)
+    for (whole,), parts in zip(steps[1:], again, strict=True):
+        assert [len(part["labels"]) for part in parts] == [4, 4]
+        assert torch.equal(torch.cat([part["image"] for part in parts]), whole["image"])
+    assert [len(part["labels"]) for part in feed.next_step()] == [4, 4]
