@@ -42,7 +42,8 @@ class CrossEntropy(Objective):
 
     def counts(self, batch: Batch, phase: str) -> dict[str, float]:
         labels = batch["labels"]
-        return {"cross_entropy": float(labels.shape[0] if self.weights is None else self.weights[labels].double().sum())}
+        count = labels.shape[0] if self.weights is None else self.weights[labels].double().sum()
+        return {"cross_entropy": float(count)}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
         logits = network(**{name: value for name, value in batch.items() if name not in NOT_INPUTS})
