@@ -12,7 +12,7 @@ Shapes: B batch, C channels, H W height and width.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -85,15 +85,15 @@ class Adversarial(Objective):
         return {name: float(len(batch["sample_ids"])) for name in names if name not in self.per_batch}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
-        images, sample_ids = batch["images"], batch["sample_ids"]
-        latents = context.draws.normal(sample_ids, (network.latent_size,), "latents", images.dtype)
+        images, sample_ids, gan = batch["images"], batch["sample_ids"], cast(GenerativeAdversarial, network)
+        latents = context.draws.normal(sample_ids, (gan.latent_size,), "latents", images.dtype)
         if context.phase == "generator":
-            logits = _wide(network.discriminator(network.generator(latents)))
+            logits = _wide(gan.discriminator(gan.generator(latents)))
             loss = F.softplus(-logits) if self.config.loss == "non_saturating" else -logits
             return {"generator": Term(loss.sum(), float(len(images)))}
         with torch.no_grad():
-            fakes = network.generator(latents).to(images.dtype)
-        return self._judge(network.discriminator, images, fakes, sample_ids, context)
+            fakes = gan.generator(latents).to(images.dtype)
+        return self._judge(gan.discriminator, images, fakes, sample_ids, context)
 
     def _judge(
         self, discriminator: nn.Module, reals: Tensor, fakes: Tensor, sample_ids: Tensor, context: Context

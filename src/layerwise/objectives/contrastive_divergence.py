@@ -7,13 +7,12 @@ Shapes: B batch, V visible units, N hidden units.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from layerwise.core.config import NonNegativeInt, PositiveInt
-from layerwise.core.errors import ConfigError
 from layerwise.nn.protocols import EnergyModel, require
 from layerwise.objectives.base import Batch, Context, Objective, Term
 
@@ -33,6 +32,26 @@ class ContrastiveDivergenceConfig:
     visible: Literal["sample", "mean"] = "sample"
 
 
+class BinaryMachine(EnergyModel, Protocol):
+    """One energy model of binary units, which has a bias for each."""
+
+    visible_bias: Tensor
+    hidden_bias: Tensor
+
+
+@runtime_checkable
+class EnergyStack(Protocol):
+    """Energy models on top of one another, or a single one."""
+
+    def energy_layer(self, index: int, /) -> BinaryMachine:
+        """The machine `index`, counted from the bottom."""
+        ...
+
+    def visible_units(self, images: Tensor, index: int, /) -> Tensor:
+        """What machine `index` sees of the pictures [B, V]."""
+        ...
+
+
 class ContrastiveDivergence(Objective):
     """`F(v_0) - F(v_k)` with v_0 the data and v_k, taken as constant, the end of k Gibbs steps from it.
 
@@ -41,9 +60,7 @@ class ContrastiveDivergence(Objective):
     is not a likelihood: watch `reconstruction`, the mean squared error of p(v|h_0), which is shown and not trained on.
 
     Shape:
-        images: float [B, C, H, W] in [0, 1]; the network offers `visible_units(images, layer)` [B, V] and
-            `energy_layer(layer)` with
-        the methods of `nn.protocols.EnergyModel`, `visible_bias` and `hidden_bias`.
+        images: float [B, C, H, W] in [0, 1]; the network is an `EnergyStack`.
     """
 
     def __init__(self, config: ContrastiveDivergenceConfig) -> None:
@@ -51,28 +68,25 @@ class ContrastiveDivergence(Objective):
         self.config = config
 
     def setup(self, network: nn.Module) -> None:
-        lacking = [name for name in ("energy_layer", "visible_units") if not hasattr(network, name)]
-        if lacking:
-            raise ConfigError(
-                f"objective=contrastive_divergence needs a model with {' and '.join(lacking)}; "
-                f"{type(network).__name__} has none."
-            )
-        require(network.energy_layer(self.config.layer), EnergyModel, "objective=contrastive_divergence")
+        require(network, EnergyStack, "objective=contrastive_divergence").energy_layer(self.config.layer)
 
     def counts(self, batch: Batch, phase: str) -> dict[str, float]:
         return dict.fromkeys(("divergence", "reconstruction"), float(len(batch["sample_ids"])))
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
-        machine = network.energy_layer(self.config.layer)
+        stack = cast(EnergyStack, network)
+        machine = stack.energy_layer(self.config.layer)
         with torch.no_grad():
-            data = network.visible_units(batch["images"], self.config.layer)
+            data = stack.visible_units(batch["images"], self.config.layer)
             model, reconstruction = self._chain(machine, data, batch["sample_ids"], context)
         count = float(len(data))
         gap = machine.free_energy(data) - machine.free_energy(model)
         error = (data - reconstruction).square().mean(1)
         return {"divergence": Term(gap.sum(), count), "reconstruction": Term(error.sum(), count, minimised=False)}
 
-    def _chain(self, machine: nn.Module, data: Tensor, sample_ids: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    def _chain(
+        self, machine: BinaryMachine, data: Tensor, sample_ids: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
         """The visible units after k Gibbs steps, and their probabilities after the first one."""
         visible, first = data, data
         for step in range(self.config.steps):

@@ -12,8 +12,12 @@ the order of sample ids.
 Shapes: B batch, D features, P projection, Q queue.
 """
 
+# torch's operators on lists of tensors are public by use and private by name.
+# pyright: reportPrivateImportUsage=false
+
 import copy
 from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +59,13 @@ def _as_buffers(module: nn.Module) -> nn.Module:
     return copied
 
 
+@runtime_checkable
+class SizedFeatures(Features, Protocol):
+    """An encoder that says how many features it has."""
+
+    feature_size: int
+
+
 class MomentumContrast(Objective):
     """`-log exp(q k+ / t) / (exp(q k+ / t) + sum_j exp(q k_j / t))`, equation 1 of the paper.
 
@@ -83,12 +94,8 @@ class MomentumContrast(Objective):
         ] = []  # (sample ids, keys) of this step's micro-batches, until after_step
 
     def setup(self, network: nn.Module) -> None:
-        require(network, Features, "objective=momentum_contrast")
-        if not hasattr(network, "feature_size"):
-            raise ConfigError(
-                f"objective=momentum_contrast needs a model with feature_size; {type(network).__name__} has none."
-            )
-        config, width = self.config, int(network.feature_size)
+        width = require(network, SizedFeatures, "objective=momentum_contrast").feature_size
+        config = self.config
         hidden = config.hidden_size or width
         like = next(network.parameters())
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, config.projection_size)).to(
@@ -119,9 +126,9 @@ class MomentumContrast(Objective):
             raise ConfigError(
                 "objective=momentum_contrast needs two views of each picture: set data.augment=[two_views]."
             )
-        features = network.forward_features(batch["images"])
+        features = cast(SizedFeatures, network).forward_features(batch["images"])
         with torch.no_grad():
-            teacher_features = self.teacher.forward_features(batch["images_2"])
+            teacher_features = cast(SizedFeatures, self.teacher).forward_features(batch["images_2"])
         # Heads and likeness are float32 on purpose: bfloat16 cannot tell keys apart while all are still close together.
         with torch.autocast(features.device.type, enabled=False):
             queries = F.normalize(self.head(features.to(self.queue.dtype)), dim=1)

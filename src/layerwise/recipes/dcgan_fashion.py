@@ -5,7 +5,11 @@ from layerwise.train.recipe import EMA, Eval, Phase, Recipe
 
 
 def dcgan_fashion() -> Recipe:
-    """Pictures of clothes, 28 x 28 as the data has them."""
+    """Pictures of clothes, 28 x 28 as the data has them, in six minutes on two cores: Frechet distance at most 2.5.
+
+    The distance is taken in 64 principal components of the validation pictures (`tasks/image_generation.py`); training
+    pictures are at 0.11, all-black ones at 153, pictures of independent pixels at 39.
+    """
     return Recipe(
         task=component("image_generation"),
         model=component("dcgan"),

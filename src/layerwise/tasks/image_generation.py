@@ -225,7 +225,7 @@ class ImageGeneration(Task):
         made = make_pictures(network, count, seed)
         if out.suffix:
             save_grid(made, out)
-            return [{"index": i, "file": str(out), "seed": seed} for i in range(count)]
+            return [{"file": str(out), "count": count, "seed": seed}]
         rows = [{"index": i, "file": str(out / f"{i:05d}.png"), "seed": seed} for i in range(count)]
         for row, picture in zip(rows, made, strict=True):
             save_grid(picture[None], Path(row["file"]), gap=0)

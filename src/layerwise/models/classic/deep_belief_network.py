@@ -14,6 +14,7 @@ Shapes: B batch, V visible units, D features, K classes, C H W pictures.
 
 import itertools
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -87,8 +88,8 @@ class DeepBeliefNetwork(nn.Module):
 
     def reset_parameters(self) -> None:
         """Machines as they say; a classifier of N(0, 0.01) with bias 0."""
-        for block in self.blocks:
-            block.reset_parameters()
+        for index in range(len(self.blocks)):
+            self.energy_layer(index).reset_parameters()
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -100,13 +101,13 @@ class DeepBeliefNetwork(nn.Module):
         """
         if index >= len(self.blocks):
             raise ConfigError(f"layer={index}: the network has the layers 0 to {len(self.blocks) - 1}.")
-        return self.blocks[index]
+        return cast(RBMLayer, self.blocks[index])
 
     def visible_units(self, images: Float[Tensor, "B C H W"], index: int = 0) -> Float[Tensor, "B V"]:
         """What machine `index` sees: the pictures, carried up through the machines below it."""
         x = images.flatten(1)
-        for block in self.blocks[:index]:
-            x = block.hidden_probabilities(x)
+        for below in range(index):
+            x = self.energy_layer(below).hidden_probabilities(x)
         return x
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
