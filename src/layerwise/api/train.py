@@ -223,7 +223,9 @@ class _Training:
         for index in range(start + 1, len(session.stages())):
             first_step += trainer.step
             trainer = self._train_stage(session, index, first_step, None)
-        return self._finish(session, trainer, first_step + trainer.step)
+        run = self._finish(session, trainer, first_step + trainer.step)
+        self.world.barrier()  # nobody leaves while another one still talks
+        return run
 
     def _newest(self) -> dict[str, Any] | None:
         from layerwise.track.store import newest_state

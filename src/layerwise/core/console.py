@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -64,7 +64,7 @@ class Console:
             print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def progress(self, title: str, total: int | None, done: int = 0) -> Iterator[Progress]:
+    def progress(self, title: str, total: int | None, done: int = 0) -> Generator[Progress]:
         """A progress bar with rate and ETA on a terminal, plain lines otherwise, nothing when quiet."""
         if self.quiet:
             yield _Silent()

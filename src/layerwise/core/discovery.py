@@ -11,7 +11,6 @@ that a recipe is checked and written down before torch is imported.
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
