@@ -48,7 +48,8 @@ def runs(
     if arguments[0] != "diff" or len(arguments) != 3:
         raise ConfigError(f"runs {' '.join(arguments)}: write `layerwise runs` or `layerwise runs diff A B`.")
     a, b = RunDirectory(arguments[1]), RunDirectory(arguments[2])
-    a.read_config(), b.read_config()
+    for run in (a, b):
+        run.read_config()  # an error if it is none
     differences = diff_runs(a, b)
     if json:
         print_json(differences)

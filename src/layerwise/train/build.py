@@ -108,6 +108,8 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
     device = choose_device(recipe.device) if world.size == 1 else world.device
     deterministic = recipe.deterministic if recipe.deterministic is not None else device.type == "cpu"
     torch.use_deterministic_algorithms(deterministic)
+    # Filling new memory with NaN, as determinism does by default, took 11 to 28 % of a small network's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_flush_denormal(True)
     notes: list[str] = []
     task: Task = recipe.task.build()
