@@ -86,7 +86,8 @@ def trainer(pace: Pace) -> None:
             if trainer.step == CHECKED:
                 pace.ready(self.total / CHECKED, "tripwires on")
 
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True)  # this and the next line as `layerwise.train.build.build`
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     network = made_network()
     images, labels = made_data()
     named = list(network.named_parameters())
