@@ -22,6 +22,14 @@ _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _warn_always() -> None:
+    """torch gives some warnings once a process: which test met them would depend on the order."""
+    import torch
+
+    torch.set_warn_always(True)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
     """A test that talks to another machine fails; unix sockets and this machine's own ports are free to use."""
     connect = socket.socket.connect

@@ -75,7 +75,7 @@ def test_entropy_of_even_choices_is_the_logarithm_of_their_number() -> None:
         network.logits.zero_()
     term = PolicyGradient(PolicyGradientConfig(entropy_weight=0.1))(network, batch(), CONTEXT)["entropy"]
     assert term.weight == 0.1
-    assert float(term.sum / term.count) == pytest.approx(-torch.log(torch.tensor(3.0, dtype=torch.float64)).item())
+    assert (term.sum / term.count).item() == pytest.approx(-torch.log(torch.tensor(3.0, dtype=torch.float64)).item())
 
 
 def test_normalised_advantages_have_mean_zero_and_deviation_one() -> None:
