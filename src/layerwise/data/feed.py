@@ -14,7 +14,7 @@ from layerwise.core.seeding import derive_seed
 from layerwise.data.examples import Batch, Examples
 from layerwise.ops.random import Draws, permutation
 
-_CHUNK_BYTES = 1 << 21  # of model inputs: what a core's cache holds
+_CHUNK_BYTES = 1 << 20  # of raw columns: what a core's cache holds
 
 
 class Feed:
@@ -92,7 +92,7 @@ class Feed:
                 (epoch, first),
                 self._collate_together([self._micro_batches(epoch, k) for k in range(first, last)], epoch),
             )
-        return self._made[1][step - first]
+        return [self.inputs(part) for part in self._made[1][step - first]]
 
     def _micro_batches(self, epoch: int, step: int) -> tuple[Tensor, ...]:
         whole = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
@@ -103,7 +103,7 @@ class Feed:
         """Steps that fit into `_CHUNK_BYTES`; 1 for files, and for columns that are not one row a sample."""
         if self.examples.decodes:
             return 1
-        probe = self._collate(self._epoch_order(epoch)[:2], epoch)
+        probe = self._raw(self._epoch_order(epoch)[:2], epoch)
         count = probe["sample_ids"].shape[0]
         rows = all(value.dim() and value.shape[0] == count for value in probe.values())
         size = sum(value.nbytes for value in probe.values()) * self.batch_size // max(1, count)
@@ -111,18 +111,21 @@ class Feed:
 
     def _collate_together(self, steps: list[tuple[Tensor, ...]], epoch: int) -> list[list[Batch]]:
         sizes = [part.numel() for parts in steps for part in parts]
-        whole = self._collate(torch.cat([part for parts in steps for part in parts]), epoch)
+        whole = self._raw(torch.cat([part for parts in steps for part in parts]), epoch)
         columns = {name: value.split(sizes) for name, value in whole.items()}
-        batches = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-        return [[next(batches) for _ in parts] for parts in steps]
+        raw = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return [[next(raw) for _ in parts] for parts in steps]
 
     def _collate(self, ids: Tensor, epoch: int) -> Batch:
+        return self.inputs(self._raw(ids, epoch))
+
+    def _raw(self, ids: Tensor, epoch: int) -> Batch:
         batch = self.examples.collate(ids)
         if self.transforms:
             draws = Draws(self.seed, "augment", epoch)
             for transform in self.transforms:
                 batch = transform(batch, draws)
-        return self.inputs(batch)
+        return batch
 
     def next_step(self, network: nn.Module | None = None) -> list[Batch]:
         index, self.position = self.position, self.position + 1
