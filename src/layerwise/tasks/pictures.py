@@ -69,7 +69,7 @@ class PictureTask(Task):
 
     def facts(self) -> dict[str, Any]:
         classes = {"num_classes": len(self.class_names)} if self.class_names else {}
-        return {**classes, "in_channels": self.channels, "image_size": tuple(self.image_size)}
+        return {**classes, "in_channels": self.channels}
 
     def preprocessing(self) -> Normalise:
         if self._preprocessing is None:

@@ -13,10 +13,9 @@ from layerwise.core.errors import DataError, UnsupportedError
 from layerwise.data.examples import Examples, Splits
 from layerwise.nn.protocols import Features, require
 from layerwise.ops.random import permutation
-from layerwise.tasks.base import Accumulator, Batch, Task, wilson_interval
+from layerwise.tasks.base import Accumulator, Batch, wilson_interval
 from layerwise.tasks.image_generation import save_grid
-from layerwise.tasks.pictures import measure_normalisation
-from layerwise.tasks.preprocessing import Normalise
+from layerwise.tasks.pictures import PictureTask
 
 _STRENGTHS = tuple(10.0**k for k in range(-4, 5))  # of the ridge, relative to the mean squared length of a sample
 _QUERIES, _NEIGHBOURS, _SHOWN = 8, 7, 1000  # of the report's picture of nearest neighbours
@@ -141,7 +140,7 @@ class ProbeMetrics(Accumulator):
         return {"probes": rows, "labels": int(self.labels.shape[1]), "count": count, "intervals": intervals}
 
 
-class Representation(Task):
+class Representation(PictureTask):
     """Raw `image` (and `image_2`, a second view) uint8 [B, C, H, W] to `images` (and `images_2`), normalised floats.
 
     Labels are used by the probe alone: training sees none.
@@ -150,26 +149,18 @@ class Representation(Task):
     monitor = ("probe_accuracy", "max")
 
     def __init__(self, config: RepresentationConfig) -> None:
+        super().__init__()
         self.config = config
-        self.class_names: list[str] = []
-        self.channels = 0
-        self._preprocessing: Normalise | None = None
         self._labelled: tuple[Tensor, Tensor] | None = None  # pictures uint8 [P, N, C, H, W] and labels [P, N]
 
     def bind(self, splits: Splits) -> None:
         if splits.train is None:
             raise DataError("task=representation needs a training part, whose labels the probe learns from.")
-        first = splits.train.collate(torch.tensor([0]))
-        classes = splits.facts.get("num_classes")
-        if "image" not in first or "labels" not in first or not classes:
-            raise DataError(
-                f"task=representation needs pictures with a class each, for its probe; the data has {sorted(first)}."
-            )
-        self.class_names = splits.class_names or [str(k) for k in range(classes)]
-        self.channels = first["image"].shape[1]
-        known = splits.normalisation or measure_normalisation(splits.train)
-        self._preprocessing = Normalise(known["mean"], known["std"])
-        self._labelled = self._choose(splits.train, classes)
+        needs = "task=representation needs pictures with a class each, for its probe"
+        self.bind_pictures(splits, {"labels"}, "data", needs)
+        if not self.class_names:
+            raise DataError(f"{needs}; the data has no classes.")
+        self._labelled = self._choose(splits.train, len(self.class_names))
 
     def _choose(self, train: Examples, classes: int) -> tuple[Tensor, Tensor]:
         """`probes` sets of labelled pictures with no picture in two of them."""
@@ -191,25 +182,6 @@ class Representation(Task):
         indices = torch.cat(chosen, dim=1)
         found = train.collate(indices.flatten())
         return found["image"].unflatten(0, indices.shape), found["labels"].view(indices.shape)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "class_names": self.class_names,
-            "channels": self.channels,
-            "preprocessing": self.preprocessing().config(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.class_names, self.channels = state["class_names"], state["channels"]
-        self._preprocessing = Normalise(state["preprocessing"]["mean"], state["preprocessing"]["std"])
-
-    def facts(self) -> dict[str, Any]:
-        return {"num_classes": len(self.class_names), "in_channels": self.channels}
-
-    def preprocessing(self) -> Normalise:
-        if self._preprocessing is None:
-            raise RuntimeError("the task is bound to data or loaded before it is used")
-        return self._preprocessing
 
     def inputs(self, batch: Batch) -> Batch:
         names = {"image": "images", "image_2": "images_2"}
