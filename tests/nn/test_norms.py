@@ -39,14 +39,47 @@ def test_rms_statistics_survive_half_precision() -> None:
     torch.testing.assert_close(RMSNorm(8).half()(x), torch.ones(1, 8, dtype=torch.float16), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("layer_norm", nn.LayerNorm), ("rms_norm", RMSNorm), ("group_norm", nn.GroupNorm)]
-)
-def test_norms_are_made_by_name(name: str, kind: type[nn.Module]) -> None:
-    norm = make_norm(name, 64, eps=0.25)
-    assert isinstance(norm, kind)
-    assert norm.eps == 0.25
-    assert norm(torch.randn(2, 64, 64)).shape == (2, 64, 64)
+def written_out(name: str, x: torch.Tensor, groups: int) -> torch.Tensor:
+    """Each norm at weight one and bias zero as loops over what it takes the statistics of; x is [B, C, H, W]."""
+    y = torch.empty_like(x)
+    batch, channels = x.shape[:2]
+    if name == "batch_norm":
+        cells = [(slice(None), slice(c, c + 1)) for c in range(channels)]
+    else:
+        size = channels // (groups if name == "group_norm" else 1)
+        cells = [(slice(b, b + 1), slice(c, c + size)) for b in range(batch) for c in range(0, channels, size)]
+    for cell in cells:
+        values = x[cell].flatten().tolist()
+        mean = 0.0 if name == "rms_norm" else sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / len(values)
+        y[cell] = (x[cell] - mean) / math.sqrt(variance + 0.25)
+    return y
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "group_norm", "layer_norm", "rms_norm"])
+@pytest.mark.parametrize("positions", [0, 1, 2])
+def test_norms_by_name_are_the_loops(name: str, positions: int) -> None:
+    torch.manual_seed(0)
+    norm = make_norm(name, 12, positions=positions, eps=0.25, num_groups=3).double()  # type: ignore[arg-type]
+    x = torch.randn(5, 12, 2, 3, dtype=torch.float64)
+    shape = (5, 12, *(2, 3)[:positions])
+    x = x[..., 0, 0] if positions == 0 else x[..., 0] if positions == 1 else x
+    assert x.shape == shape
+    expected = written_out(name, x.reshape(*shape[:2], -1, 1), 3).view(shape)
+    torch.testing.assert_close(norm(x), expected, atol=1e-12, rtol=0)
+
+
+def test_channel_weights_of_rms_norm_on_maps() -> None:
+    norm = make_norm("rms_norm", 2, positions=2, eps=0.0).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -3.0]))
+    x = torch.full((1, 2, 2, 2), 5.0, dtype=torch.float64)
+    assert norm(x)[0, :, 0, 0].tolist() == [1.0, -3.0]
+
+
+def test_no_norm_is_the_identity() -> None:
+    x = torch.randn(2, 3)
+    assert make_norm("none", 3)(x) is x
 
 
 def test_groups_must_divide_channels() -> None:

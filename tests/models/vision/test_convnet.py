@@ -20,7 +20,7 @@ def test_parameters_are_counted_by_hand() -> None:
 
 def test_network_equals_its_layers_written_out() -> None:
     torch.manual_seed(0)
-    network = ConvNet(ConvNetConfig(num_classes=3, in_channels=2, widths=(8, 16), depth=2, groups=4)).double()
+    network = ConvNet(ConvNetConfig(num_classes=3, in_channels=2, widths=(8, 16), depth=2, num_groups=4)).double()
     images = torch.randn(5, 2, 13, 10, dtype=torch.float64)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -55,5 +55,5 @@ def test_feature_size_is_the_width_of_features() -> None:
 
 
 def test_width_that_groups_do_not_divide_is_refused() -> None:
-    with pytest.raises(ConfigError, match="groups=8"):
+    with pytest.raises(ConfigError, match="num_groups=8"):
         ConvNetConfig(widths=(32, 60))

@@ -3,9 +3,10 @@
 Paper: J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller, "Striving for simplicity: the all convolutional net",
 ICLR 2015 workshop. https://arxiv.org/abs/1412.6806
 
-Differs from the paper: group norm after each convolution (Wu and He 2018, https://arxiv.org/abs/1803.08494), so that no
-sample depends on its batch mates; every stage, the first too, halves the picture, which makes it cheap enough for two
-cores; a linear classifier after the mean instead of a 1 x 1 convolution before it; no dropout.
+Differs from the paper: a norm after each convolution, by default group norm (Wu and He 2018,
+https://arxiv.org/abs/1803.08494), so that no sample depends on its batch mates; every stage, the first too, halves the
+picture, which makes it cheap enough for two cores; a linear classifier after the mean instead of a 1 x 1 convolution
+before it; dropout on its input only.
 
 Shapes: B batch, C channels, H W height and width, D features, K classes.
 """
@@ -18,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PositiveInt, Probability
 from layerwise.core.errors import ConfigError
+from layerwise.nn.norms import ChannelRMSNorm, Norm, make_norm
 
 CARD = Card(
     title="All-convolutional network",
@@ -30,9 +32,9 @@ CARD = Card(
     inputs={"images": "float [B, in_channels, H, W], any size"},
     outputs={"logits": "float [B, num_classes]"},
     differences=(
-        "Group norm after each convolution.",
+        "A norm after each convolution, group norm by default.",
         "Every stage halves the picture, the first one too.",
-        "A linear classifier after the mean over positions; no dropout.",
+        "A linear classifier after the mean over positions; dropout on its input only.",
     ),
     capabilities=("differentiable", "features"),
 )
@@ -47,29 +49,35 @@ class ConvNetConfig:
         in_channels: channels of the pictures; None takes the data's.
         widths: channels of each stage; a stage halves height and width.
         depth: convolutions a stage, the first with stride 2.
-        groups: of every group norm; divides each width.
+        norm: after each convolution; "batch_norm" makes samples depend on their batch mates in training.
+        num_groups: of `norm=group_norm`; divides each width.
         pool_size: the last maps are averaged down to pool_size x pool_size positions, whose values are the features.
+        dropout: rate on the features, before the classifier.
     """
 
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt | None = None
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
     depth: PositiveInt = 2
-    groups: PositiveInt = 8
+    norm: Norm = "group_norm"
+    num_groups: PositiveInt = 8
     pool_size: PositiveInt = 1
+    dropout: Probability = 0.0
 
     def __post_init__(self) -> None:
-        if not self.widths or any(width % self.groups for width in self.widths):
-            raise ConfigError(f"widths={self.widths}: at least one, each divisible by groups={self.groups}.")
+        if not self.widths:
+            raise ConfigError("widths=(): at least one is needed.")
+        if self.norm == "group_norm" and any(width % self.num_groups for width in self.widths):
+            raise ConfigError(f"widths={self.widths}: num_groups={self.num_groups} must divide each.")
 
 
 class ConvBlock(nn.Module):
-    """3 x 3 convolution, group norm, rectifier."""
+    """3 x 3 convolution, norm, rectifier."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm: Norm, num_groups: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm = nn.GroupNorm(groups, out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=norm == "none")
+        self.norm = make_norm(norm, out_channels, positions=2, num_groups=num_groups)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
         return F.relu(self.norm(self.conv(x)))
@@ -98,9 +106,11 @@ class ConvNet(nn.Module):
         channels = config.in_channels
         for width in config.widths:
             for index in range(config.depth):
-                blocks.append(ConvBlock(channels, width, stride=2 if index == 0 else 1, groups=config.groups))
+                stride = 2 if index == 0 else 1
+                blocks.append(ConvBlock(channels, width, stride=stride, norm=config.norm, num_groups=config.num_groups))
                 channels = width
         self.blocks = nn.ModuleList(blocks)
+        self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(self.feature_size, config.num_classes)
         self.reset_parameters()
 
@@ -109,7 +119,9 @@ class ConvNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(module, nn.GroupNorm):
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.GroupNorm | nn.BatchNorm2d | ChannelRMSNorm):
                 module.reset_parameters()
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -123,12 +135,12 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
-        return self.classifier(self.forward_features(images))
+        return self.classifier(self.dropout(self.forward_features(images)))
 
 
 PRESETS = {
     "convnet": ConvNetConfig(),
-    "convnet-tiny": ConvNetConfig(num_classes=5, in_channels=1, widths=(8, 16), depth=1, groups=4),
+    "convnet-tiny": ConvNetConfig(num_classes=5, in_channels=1, widths=(8, 16), depth=1, num_groups=4),
 }
 
 
