@@ -5,13 +5,14 @@ a tolerance of 1 % is seven of them.
 """
 
 import math
+import typing
 
 import pytest
 import torch
 from torch import nn
 
 from layerwise.core.errors import ConfigError
-from layerwise.nn.init import Init, initialise
+from layerwise.nn.init import SCALE_FREE, Distribution, Init, initialise, redraw_weights
 
 SHAPE = (256, 128, 2, 4)  # fan_in 128 * 8 = 1024, fan_out 256 * 8 = 2048
 # A normal cut at +-2 has variance 1 - 2 * 2 phi(2) / (2 Phi(2) - 1) (Johnson, Kotz, Balakrishnan 1994, 13.10.1).
@@ -28,6 +29,8 @@ CUT = math.sqrt(1 - 4 * PHI_2 / math.erf(math.sqrt(2)))
         (Init("glorot_normal", 3.0), 3 * math.sqrt(2 / 3072), math.inf),
         (Init("he_uniform"), math.sqrt(2 / 1024), math.sqrt(6 / 1024)),
         (Init("he_normal", 0.5), 0.5 * math.sqrt(2 / 1024), math.inf),
+        (Init("lecun_uniform"), math.sqrt(1 / 1024), math.sqrt(3 / 1024)),
+        (Init("lecun_normal", 2.0), 2 * math.sqrt(1 / 1024), math.inf),
     ],
     ids=lambda value: value.name if isinstance(value, Init) else "",
 )
@@ -70,3 +73,24 @@ def test_parameters_without_rule_and_idle_rules_are_errors() -> None:
 def test_fans_need_two_dimensions() -> None:
     with pytest.raises(ConfigError, match="he_normal needs two"):
         Init("he_normal").fill_(torch.empty(4))
+
+
+def test_weights_are_drawn_again_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.LSTM(4, 4), nn.Linear(4, 3), nn.Embedding(9, 4))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    drawn = redraw_weights(network, Init("orthogonal"))
+    assert drawn == ["0.weight", "2.weight_ih_l0", "2.weight_hh_l0", "3.weight"]
+    changed = [name for name, p in network.named_parameters() if not torch.equal(p, before[name])]
+    assert changed == drawn
+    rows = network[3].weight
+    torch.testing.assert_close(rows @ rows.T, torch.eye(3), atol=1e-6, rtol=0)
+
+
+def test_a_network_without_weights_to_draw_is_refused() -> None:
+    with pytest.raises(ConfigError, match="init=he_normal: Embedding"):
+        redraw_weights(nn.Embedding(3, 2), Init("he_normal"))
+
+
+def test_scale_free_names_are_distributions() -> None:
+    assert set(SCALE_FREE) == set(typing.get_args(Distribution)) - {"zeros", "ones", "normal", "truncated_normal"}

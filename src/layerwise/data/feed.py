@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerwise.core.errors import CheckpointError, DataError
+from layerwise.core.errors import CheckpointError, ConfigError, DataError
 from layerwise.core.seeding import derive_seed
 from layerwise.data.examples import Batch, Examples
+from layerwise.data.mixing import Mixing
 from layerwise.ops.random import Draws, permutation
 
 _CHUNK_BYTES = 1 << 20  # of raw columns: what a core's cache holds
@@ -27,7 +28,7 @@ class Feed:
         batch_size: samples a step, over all processes.
         micro_batch_size: samples a forward pass; None takes this process's share at once.
         seed: of order and transforms.
-        transforms: applied in order to raw batches.
+        transforms: applied in order to raw batches; those that mix samples come last.
         rank, world_size: this process's share of every batch.
         weights: [N] sampling weights; given, an epoch is N draws with replacement.
         prefetch: collate the next step in a thread meanwhile; pays where examples are decoded from files.
@@ -41,7 +42,7 @@ class Feed:
         batch_size: int,
         micro_batch_size: int | None = None,
         seed: int = 0,
-        transforms: Sequence[Callable[[Batch, Draws], Batch]] = (),
+        transforms: Sequence[Callable[[Batch, Draws], Batch] | Mixing] = (),
         rank: int = 0,
         world_size: int = 1,
         weights: Tensor | None = None,
@@ -49,7 +50,11 @@ class Feed:
     ) -> None:
         if len(examples) == 0:
             raise DataError("The training part has no examples.")
-        self.examples, self.inputs, self.transforms = examples, inputs, tuple(transforms)
+        self.examples, self.inputs = examples, inputs
+        self.mixings = tuple(each for each in transforms if isinstance(each, Mixing))
+        self.transforms = tuple(each for each in transforms if not isinstance(each, Mixing))
+        if tuple(transforms) != (*self.transforms, *self.mixings):
+            raise ConfigError("data.augment: transforms that mix samples (mixup, cutmix) come last.")
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
         self.rank, self.world_size, self.weights = rank, world_size, weights
         self.steps_per_epoch = -(-len(examples) // self.batch_size)
@@ -82,7 +87,7 @@ class Feed:
         if self._together is None:
             self._together = self._how_many_together(epoch)
         if self._together == 1:
-            return [self._collate(part, epoch) for part in self._micro_batches(epoch, step)]
+            return [self.inputs(self._raw(*part, epoch)) for part in self._micro_batches(epoch, step)]
         # Small examples: several steps are collated and transformed at once, since the operators' start costs more
         # than their work. Draws are hashed by sample, so the values are the same.
         first = step - step % self._together
@@ -94,37 +99,49 @@ class Feed:
             )
         return [self.inputs(part) for part in self._made[1][step - first]]
 
-    def _micro_batches(self, epoch: int, step: int) -> tuple[Tensor, ...]:
+    def _micro_batches(self, epoch: int, step: int) -> list[tuple[Tensor, Tensor]]:
+        """This process's (examples, their mates) a micro-batch; a mate is the one before in the step's whole batch."""
         whole = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
-        share = torch.tensor_split(whole, self.world_size)[self.rank] if self.world_size > 1 else whole
-        return share.split(self.micro_batch_size) if self.micro_batch_size and share.numel() else (share,)
+        parts: list[tuple[Tensor, ...]] = []
+        for ids in (whole, whole.roll(1) if self.mixings else whole):
+            share = torch.tensor_split(ids, self.world_size)[self.rank] if self.world_size > 1 else ids
+            parts.append(share.split(self.micro_batch_size) if self.micro_batch_size and share.numel() else (share,))
+        return list(zip(*parts, strict=True))
 
     def _how_many_together(self, epoch: int) -> int:
         """Steps that fit into `_CHUNK_BYTES`; 1 for files, and for columns that are not one row a sample."""
         if self.examples.decodes:
             return 1
-        probe = self._raw(self._epoch_order(epoch)[:2], epoch)
+        few = self._epoch_order(epoch)[:2]
+        probe = self._raw(few, few, epoch)
         count = probe["sample_ids"].shape[0]
         rows = all(value.dim() and value.shape[0] == count for value in probe.values())
         size = sum(value.nbytes for value in probe.values()) * self.batch_size // max(1, count)
         return max(1, _CHUNK_BYTES // max(1, size)) if rows and count == min(2, len(self.examples)) else 1
 
-    def _collate_together(self, steps: list[tuple[Tensor, ...]], epoch: int) -> list[list[Batch]]:
-        sizes = [part.numel() for parts in steps for part in parts]
-        whole = self._raw(torch.cat([part for parts in steps for part in parts]), epoch)
+    def _collate_together(self, steps: list[list[tuple[Tensor, Tensor]]], epoch: int) -> list[list[Batch]]:
+        ids, mates = zip(*(part for parts in steps for part in parts), strict=True)
+        sizes = [part.numel() for part in ids]
+        whole = self._raw(torch.cat(ids), torch.cat(mates), epoch)
         columns = {name: value.split(sizes) for name, value in whole.items()}
         raw = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
         return [[next(raw) for _ in parts] for parts in steps]
 
-    def _collate(self, ids: Tensor, epoch: int) -> Batch:
-        return self.inputs(self._raw(ids, epoch))
+    def _raw(self, ids: Tensor, mates: Tensor, epoch: int) -> Batch:
+        """Examples collated, transformed and mixed with their mates."""
+        draws = Draws(self.seed, "augment", epoch)
+        batch = self._transformed(ids, draws)
+        if self.mixings:
+            others = _rows(batch, ids, mates)
+            others = self._transformed(mates, draws) if others is None else others
+            for mixing in self.mixings:
+                batch = mixing(batch, others, draws)
+        return batch
 
-    def _raw(self, ids: Tensor, epoch: int) -> Batch:
+    def _transformed(self, ids: Tensor, draws: Draws) -> Batch:
         batch = self.examples.collate(ids)
-        if self.transforms:
-            draws = Draws(self.seed, "augment", epoch)
-            for transform in self.transforms:
-                batch = transform(batch, draws)
+        for transform in self.transforms:
+            batch = transform(batch, draws)
         return batch
 
     def next_step(self, network: nn.Module | None = None) -> list[Batch]:
@@ -164,6 +181,15 @@ class Feed:
             )
         self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None
         self._together, self._made = None, None
+
+
+def _rows(batch: Batch, ids: Tensor, wanted: Tensor) -> Batch | None:
+    """The rows of `wanted` examples from a batch of the examples `ids`; None if it lacks one."""
+    ordered, order = ids.sort()
+    place = torch.searchsorted(ordered, wanted).clamp_(max=len(ids) - 1)
+    if not torch.equal(ordered[place], wanted):
+        return None
+    return {name: column.index_select(0, order[place]) for name, column in batch.items() if len(column) == len(ids)}
 
 
 def in_order(examples: Examples, inputs: Callable[[Batch], Batch], batch_size: int, rank: int = 0, world_size: int = 1):

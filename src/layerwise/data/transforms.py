@@ -148,7 +148,7 @@ class ErasingConfig:
 # ----------------------------------------------------------------------------------------------------- shared pieces
 
 
-def _image(batch: Batch) -> tuple[Tensor, Tensor]:
+def images_of(batch: Batch) -> tuple[Tensor, Tensor]:
     """(pictures, sample ids) of a raw batch."""
     image = batch.get("image")
     if image is None or image.dtype != torch.uint8 or image.dim() != 4:
@@ -157,7 +157,8 @@ def _image(batch: Batch) -> tuple[Tensor, Tensor]:
     return image, batch["sample_ids"]
 
 
-def _to_uint8(image: Tensor) -> Tensor:
+def to_uint8(image: Tensor) -> Tensor:
+    """Rounded to grey levels."""
     return image.round().clamp_(0, 255).to(torch.uint8)
 
 
@@ -210,12 +211,12 @@ def _boxes(
     return top, left, height, width
 
 
-def _resample(image: Tensor, matrix: Tensor, size: tuple[int, int], outside: Literal["zeros", "border"]) -> Tensor:
+def resample(image: Tensor, matrix: Tensor, size: tuple[int, int], outside: Literal["zeros", "border"]) -> Tensor:
     """Bilinear samples at `matrix` [B, 2, 3] times the output's pixel coordinates (x, y, 1), both in [-1, 1] from edge
     to edge.
     """
     grid = F.affine_grid(matrix.to(torch.float32), [len(image), image.shape[1], *size], align_corners=False)
-    return _to_uint8(
+    return to_uint8(
         F.grid_sample(image.to(torch.float32), grid, mode="bilinear", padding_mode=outside, align_corners=False)
     )
 
@@ -230,7 +231,7 @@ class Flip:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         name = f"flip-{self.config.direction}"
         chosen = draws.uniform(ids, (), name) < self.config.probability
         mirrored = image.flip(3 if self.config.direction == "horizontal" else 2)
@@ -244,7 +245,7 @@ class Shift:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         most = self.config.pixels
         if most == 0:
             return batch
@@ -260,7 +261,7 @@ class Crop:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         rows, columns = image.shape[2:]
         height, width = self.config.size or (rows, columns)
         pad = self.config.padding
@@ -296,7 +297,7 @@ class RandomResizedCrop:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         rows, columns = image.shape[2:]
         top, left, height, width = _boxes(
             draws, ids, "random_resized_crop", (rows, columns), self.config.scale, self.config.ratio
@@ -305,7 +306,7 @@ class RandomResizedCrop:
         matrix[:, 0, 0], matrix[:, 1, 1] = width / columns, height / rows
         matrix[:, 0, 2] = (2 * left + width) / columns - 1
         matrix[:, 1, 2] = (2 * top + height) / rows - 1
-        return {**batch, "image": _resample(image, matrix, self.config.size or (rows, columns), "border")}
+        return {**batch, "image": resample(image, matrix, self.config.size or (rows, columns), "border")}
 
 
 class Affine:
@@ -315,7 +316,7 @@ class Affine:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         rows, columns = image.shape[2:]
         u = draws.uniform(ids, (4,), "affine", torch.float64)
         angle = torch.deg2rad(_between(u[:, 0], -self.config.degrees, self.config.degrees))
@@ -327,7 +328,7 @@ class Affine:
         matrix[:, 0, 0], matrix[:, 0, 1] = cos, sin * rows / columns
         matrix[:, 1, 0], matrix[:, 1, 1] = -sin * columns / rows, cos
         matrix[:, :, 2] = -(matrix[:, :, :2] @ move[:, :, None]).squeeze(2)
-        return {**batch, "image": _resample(image, matrix, (rows, columns), "zeros")}
+        return {**batch, "image": resample(image, matrix, (rows, columns), "zeros")}
 
 
 class ColourJitter:
@@ -339,7 +340,7 @@ class ColourJitter:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         if image.shape[1] not in (1, 3):
             raise ConfigError(f"colour_jitter takes pictures of one or three channels, got {image.shape[1]}.")
         config = self.config
@@ -348,22 +349,23 @@ class ColourJitter:
         if config.brightness:
             x = (x * _between(u[:, 0], 1 - config.brightness, 1 + config.brightness)).clamp_(0, 255)
         if config.contrast:
-            x = _blend(
-                x, _grey(x).mean((1, 2, 3), keepdim=True), _between(u[:, 1], 1 - config.contrast, 1 + config.contrast)
+            x = blend(
+                x, grey_of(x).mean((1, 2, 3), keepdim=True), _between(u[:, 1], 1 - config.contrast, 1 + config.contrast)
             )
         if x.shape[1] == 3 and config.saturation:
-            x = _blend(x, _grey(x), _between(u[:, 2], 1 - config.saturation, 1 + config.saturation))
+            x = blend(x, grey_of(x), _between(u[:, 2], 1 - config.saturation, 1 + config.saturation))
         if x.shape[1] == 3 and config.hue:
             x = turn_hue(x, _between(u[:, 3, 0], -config.hue, config.hue))
-        return {**batch, "image": _to_uint8(x)}
+        return {**batch, "image": to_uint8(x)}
 
 
-def _grey(x: Tensor) -> Tensor:
+def grey_of(x: Tensor) -> Tensor:
     """Luma of ITU-R BT.601, [B, 1, H, W]."""
     return x if x.shape[1] == 1 else torch.einsum("bchw,c->bhw", x, x.new_tensor([0.299, 0.587, 0.114]))[:, None]
 
 
-def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """`other + factor (x - other)`, cut to [0, 255]: factor 1 is x, above 1 is away from `other`."""
     return (other + factor * (x - other)).clamp_(0, 255)
 
 
@@ -396,7 +398,7 @@ class Erasing:
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
-        image, ids = _image(batch)
+        image, ids = images_of(batch)
         rows, columns = image.shape[2:]
         top, left, height, width = _boxes(draws, ids, "erasing", (rows, columns), self.config.scale, self.config.ratio)
         chosen = draws.uniform(ids, (), "erasing-chosen") < self.config.probability

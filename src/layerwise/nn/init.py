@@ -1,7 +1,7 @@
-"""Initial distributions by name, given to parameters by patterns of their names.
+"""Initial distributions by name, given to parameters by patterns of their names or to all weights of a network.
 
-Glorot and Bengio 2010 ("glorot"); He et al. 2015, arXiv:1502.01852 ("he"); Saxe, McClelland, Ganguli 2014,
-arXiv:1312.6120 ("orthogonal").
+Glorot and Bengio 2010 ("glorot"); He et al. 2015, arXiv:1502.01852 ("he"); LeCun et al. 1998, "Efficient backprop"
+("lecun"); Saxe, McClelland, Ganguli 2014, arXiv:1312.6120 ("orthogonal").
 """
 
 import math
@@ -17,8 +17,12 @@ from layerwise.core.errors import ConfigError
 
 Distribution = Literal[
     "zeros", "ones", "normal", "truncated_normal",
-    "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "orthogonal",
+    "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal",
 ]  # fmt: skip
+# Those that need no scale: what a recipe's `init` may name.
+SCALE_FREE = (
+    "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Init:
 
     Args:
         name: "normal" has deviation `scale`; "truncated_normal" is that, drawn again beyond two deviations (so its own
-            deviation is 0.880 of it); "glorot_*" has variance scale^2 * 2 / (fan_in + fan_out); "he_*" has variance
-            scale^2 * 2 / fan_in; "orthogonal" has orthonormal rows or columns, whichever are fewer, times `scale`.
+            deviation is 0.880 of it); "glorot_*" has variance scale^2 * 2 / (fan_in + fan_out), "he_*"
+            scale^2 * 2 / fan_in, "lecun_*" scale^2 / fan_in; "orthogonal" has orthonormal rows or columns, whichever are fewer, times `scale`.
         scale: see `name`; without meaning for "zeros" and "ones".
     """
 
@@ -54,7 +58,7 @@ class Init:
             return nn.init.orthogonal_(tensor, self.scale)
         receptive = math.prod(tensor.shape[2:])
         fan_out, fan_in = tensor.shape[0] * receptive, tensor.shape[1] * receptive
-        fan = fan_in if self.name.startswith("he_") else (fan_in + fan_out) / 2
+        fan = (fan_in + fan_out) / 2 if self.name.startswith("glorot_") else fan_in
         variance = self.scale**2 / fan * (2 if self.name.startswith("he_") else 1)
         if self.name.endswith("_uniform"):
             bound = math.sqrt(3 * variance)
@@ -88,3 +92,30 @@ def initialise(module: nn.Module, rules: Mapping[str, Init]) -> None:
         rules[pattern].fill_(parameter)
     if idle := [pattern for pattern in rules if pattern not in used]:
         raise ConfigError(f"initial distributions that no parameter takes: {', '.join(idle)}")
+
+
+_LAYERS = nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd | nn.RNNBase  # pyright: ignore[reportPrivateUsage]
+
+
+def redraw_weights(network: nn.Module, init: Init) -> list[str]:
+    """Draw the weight matrices of linear, convolution and recurrent layers again; all else stays as it is.
+
+    A fused recurrent matrix (torch's `weight_ih_l0` holds all gates) counts as one.
+
+    Returns:
+        Names of the parameters drawn.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    owners = {
+        id(p) for layer in network.modules() if isinstance(layer, _LAYERS) for p in layer.parameters(recurse=False)
+    }
+    drawn = [(name, p) for name, p in network.named_parameters() if id(p) in owners and p.dim() >= 2]
+    if not drawn:
+        raise ConfigError(
+            f"init={init.name}: {type(network).__name__} has no linear, convolution or recurrent layer to draw."
+        )
+    for _, p in drawn:
+        init.fill_(p)
+    return [name for name, _ in drawn]
