@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layerwise.compress.lora import LoRA, LoRAConfig, adapted_layers, merge
+from layerwise.compress.lora import LoRA, LoRAConfig, adapted_layers
 from layerwise.core.config import parse_component
 from layerwise.core.errors import ConfigError, NumericsError, UnsupportedError
 
@@ -103,7 +103,7 @@ def test_merged_equals_adapted_and_has_the_original_names_and_classes() -> None:
     net = adapted()
     disturb(net)
     expected = net.eval()(inputs())
-    difference = merge(net, {"x": inputs()}, tolerance=1e-6)
+    difference = LoRA.merge(net, {"x": inputs()}, tolerance=1e-6)
     torch.testing.assert_close(net(inputs()), expected, rtol=0, atol=1e-12)
     assert difference is not None
     assert difference < 1e-12
@@ -117,7 +117,7 @@ def test_merging_in_float32_agrees_to_1e_6() -> None:
     net = adapted().float()
     disturb(net)
     expected = net.eval()(inputs().float())
-    merge(net)
+    LoRA.merge(net)
     torch.testing.assert_close(net(inputs().float()), expected, rtol=0, atol=1e-6)
 
 
@@ -128,7 +128,7 @@ def test_a_merge_that_changes_outputs_is_undone() -> None:
     net.head.register_forward_hook(lambda module, args, out: out + hasattr(module, "lora_a") * 0.0 + next(drift))
     drift = iter([0.0, 1.0])
     with pytest.raises(NumericsError, match="Nothing was merged"):
-        merge(net, {"x": inputs()})
+        LoRA.merge(net, {"x": inputs()})
     assert list(net.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert len(list(adapted_layers(net))) == 5
@@ -162,7 +162,7 @@ def test_layers_that_torch_reads_past_are_refused() -> None:
         (lambda: LoRA(LoRAConfig(train=("haed",))).apply(network()), "haed"),
         (lambda: LoRA(LoRAConfig(targets=("head",), train=("head.*",))).apply(network()), "no adapter is left"),
         (lambda: LoRA(LoRAConfig()).apply(adapted()), "adapters already"),
-        (lambda: merge(network()), "no adapter"),
+        (lambda: LoRA.merge(network()), "no adapter"),
         (lambda: parse_component("adapter", {"name": "lora", "rank": 0}, "adapter"), "adapter.rank=0"),
     ],
 )

@@ -188,3 +188,12 @@ def test_code_of_ones_own_in_a_run_needs_trust(tmp_path: Any) -> None:
     (tmp_path / "env.json").write_text("{}")
     with pytest.raises(ConfigError, match="--trust-code"):
         configure(str(tmp_path))
+
+
+def test_an_entry_of_a_preset_s_list_is_changed_by_its_number() -> None:
+    changed = configure("mcculloch_pitts_and", [("model.layers.0.0.threshold", "1")]).recipe.model.config
+    plain = configure("mcculloch_pitts_and").recipe.model.config
+    assert changed.layers[0][0].threshold == 1
+    assert changed.layers[0][0].excitatory == plain.layers[0][0].excitatory
+    with pytest.raises(ConfigError, match=r"no entry '7'"):
+        configure("mcculloch_pitts_and", [("model.layers.7.0.threshold", "1")])

@@ -80,3 +80,14 @@ def test_smaller_gives_the_last_steps_again_in_halves() -> None:
         assert [len(part["labels"]) for part in parts] == [4, 4]
         assert torch.equal(torch.cat([part["image"] for part in parts]), whole["image"])
     assert [len(part["labels"]) for part in feed.next_step()] == [4, 4]
+
+
+def test_a_last_sample_alone_joins_the_step_before() -> None:
+    """Batch statistics of one sample do not exist: torch refuses it."""
+    feed = make(pictures(), batch_size=7)  # 50 = 7 * 7 + 1
+    sizes = [sum(len(part["sample_ids"]) for part in feed.next_step()) for _ in range(feed.steps_per_epoch)]
+    assert sizes == [7] * 6 + [8]
+    split = make(pictures(), batch_size=9, micro_batch_size=4)
+    assert [len(part["sample_ids"]) for part in split.next_step()] == [4, 5]
+    single = make(pictures(), batch_size=1)
+    assert single.steps_per_epoch == 50

@@ -103,3 +103,25 @@ def test_permutations_are_functions_of_seed_and_names() -> None:
     assert torch.equal(permutation(20, 1, "a"), permutation(20, 1, "a"))
     assert not torch.equal(permutation(20, 1, "a"), permutation(20, 1, "b"))
     assert sorted(permutation(20, 1, "a").tolist()) == list(range(20))
+
+
+def test_uniform_pairs_are_uniform_and_depend_on_sample_and_name_alone() -> None:
+    """Mean 1/2, variance 1/12, no correlation between the two halves of a word, within five standard errors."""
+    draws, ids = Draws(3, "pairs"), torch.arange(2000)
+    found = draws.uniform_pairs(ids, (51,), "x")
+    assert found.shape == (2000, 51)
+    assert float(found.min()) >= 0
+    assert float(found.max()) < 1
+    count = found.numel()
+    assert float(found.mean()) == pytest.approx(0.5, abs=5 * (1 / 12 / count) ** 0.5)
+    assert float(found.var()) == pytest.approx(1 / 12, abs=5 * (1 / 180 / count) ** 0.5)
+    first, second = found[:, 0:50:2].flatten() - 0.5, found[:, 1:50:2].flatten() - 0.5
+    assert abs(float((first * second).mean())) < 5 / 12 / len(first) ** 0.5
+    assert torch.equal(draws.uniform_pairs(ids[7:9], (51,), "x"), found[7:9])
+    assert not torch.equal(draws.uniform_pairs(ids, (51,), "y"), found)
+
+
+def test_uniform_pairs_of_float64_have_all_their_bits() -> None:
+    draws, ids = Draws(3, "pairs"), torch.arange(5)
+    found = draws.uniform_pairs(ids, (4,), "x", torch.float64)
+    assert torch.equal(found, draws.uniform(ids, (4,), "x", torch.float64))

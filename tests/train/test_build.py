@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from layerwise.api.configure import configure
 from layerwise.core.errors import ConfigError
-from layerwise.train.build import block_names, build, matching
+from layerwise.train.build import build, matching
 
 
 def session(*overrides: tuple[str, Any]) -> Any:
@@ -68,20 +67,6 @@ def test_muon_takes_the_inner_matrices_of_a_network_without_blocks() -> None:
     assert matrices == {"conv2.weight", "conv3.weight", "fc1.weight"}
 
 
-def test_blocks_are_named_in_order_of_depth() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = nn.Linear(2, 2)
-            self.body = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])})
-
-        @property
-        def blocks(self) -> nn.Module:
-            return self.body["layers"]
-
-    assert block_names(Net()) == ["body.layers.0", "body.layers.1", "body.layers.2"]
-
-
 def test_a_pattern_that_matches_nothing_names_near_ones() -> None:
     with pytest.raises(ConfigError, match=r"freeze=conv1.wieght: no parameter.*'conv1.weight'"):
         matching(["conv1.weight", "conv1.bias"], ["conv1.wieght"], "freeze")
@@ -91,3 +76,25 @@ def test_a_monitor_that_is_not_measured_is_a_configuration_error() -> None:
     found = session(("eval.monitor", "acuracy"))
     with pytest.raises(ConfigError, match="'accuracy'"):
         found.trainer(0, 0, []).fit()
+
+
+def test_a_stage_sees_so_many_examples_a_class_as_its_limit_says() -> None:
+    found = session(("stages", [{"name": "all"}, {"name": "few", "limit": 3}]))
+    assert found.splits is not None
+    seen = []
+    for index in range(2):
+        source = found.trainer(index, 0, []).source
+        batches = [batch for _ in range(source.steps_per_epoch) for batch in source.next_step(found.network)]
+        seen.append({name: torch.cat([batch[name] for batch in batches]) for name in ("labels", "sample_ids")})
+    assert len(seen[0]["labels"]) == len(found.splits.train)
+    assert torch.bincount(seen[1]["labels"]).tolist() == [3] * 10
+    assert set(seen[1]["sample_ids"].tolist()) <= set(seen[0]["sample_ids"].tolist())
+    again = session(("stages", [{"name": "few", "limit": 3}])).trainer(0, 0, []).source
+    ids = [batch["sample_ids"] for _ in range(again.steps_per_epoch) for batch in again.next_step(found.network)]
+    assert set(torch.cat(ids).tolist()) == set(seen[1]["sample_ids"].tolist())
+
+
+def test_a_stage_of_a_task_that_makes_its_own_data_takes_no_limit() -> None:
+    recipe = configure("reinforce_cartpole", [("stages", [{"name": "few", "limit": 3}])]).recipe
+    with pytest.raises(ConfigError, match=r"stages.few.limit"):
+        build(recipe).trainer(0, 0, [])

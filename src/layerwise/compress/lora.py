@@ -173,6 +173,51 @@ class LoRA:
         nn.init.kaiming_uniform_(layer.lora_a, a=math.sqrt(5), generator=generator)
         layer.lora_scale, layer.lora_dropout = config.alpha / config.rank, config.dropout
 
+    @staticmethod
+    @torch.no_grad()
+    def merge(network: nn.Module, check: Mapping[str, Any] | None = None, tolerance: float = 1e-4) -> float | None:
+        """Add every adapter to its weight and take it off; names and classes are the original network's again.
+
+        Args:
+            network: changed in place.
+            check: forward's arguments; outputs in eval mode before and after are compared.
+            tolerance: largest difference allowed, relative to the largest output.
+
+        Returns:
+            The difference found; None without a check.
+
+        Raises:
+            ConfigError: there is no adapter.
+            NumericsError: outputs differ by more than the tolerance; the network is then as it was.
+        """
+        layers = list(adapted_layers(network))
+        if not layers:
+            raise ConfigError("There is no adapter to merge.")
+        training = network.training
+        network.eval()
+        before = _tensors(network(**check)) if check is not None else []
+        originals = [layer.weight.detach().clone() for _, layer in layers] if check is not None else []
+        for _, layer in layers:
+            change = layer.lora_scale * (layer.lora_b.double() @ layer.lora_a.double())
+            layer.weight.copy_(layer.weight.double() + change.view(layer.weight.shape))
+            layer.__class__ = _PLAIN[type(layer)]  # pyright: ignore[reportAttributeAccessIssue]
+        difference = _difference(before, _tensors(network(**check))) if check is not None else None
+        if difference is not None and not difference <= tolerance:
+            for (_, layer), original in zip(layers, originals, strict=True):
+                layer.weight.copy_(original)
+                layer.__class__ = _ADAPTED[type(layer)]
+            network.train(training)
+            raise NumericsError(
+                f"Merging adapters changes outputs by {difference:.1e} (relative), more than {tolerance:.1e}. "
+                "Nothing was merged."
+            )
+        for _, layer in layers:
+            del layer.lora_a, layer.lora_b, layer.lora_scale, layer.lora_dropout
+        for p in network.parameters():
+            p.requires_grad_(True)
+        network.train(training)
+        return difference
+
 
 def _check_sole_owner(network: nn.Module, targets: Mapping[str, nn.Module]) -> None:
     """Refuse layers for which an adapter would change more than the layer, or nothing."""
@@ -199,51 +244,6 @@ def adapted_layers(network: nn.Module) -> Iterator[tuple[str, _Adapted]]:
     for name, module in network.named_modules():
         if isinstance(module, _Adapted):
             yield name, module
-
-
-@torch.no_grad()
-def merge(network: nn.Module, check: Mapping[str, Any] | None = None, tolerance: float = 1e-4) -> float | None:
-    """Add every adapter to its weight and take it off; names and classes are the original network's again.
-
-    Args:
-        network: changed in place.
-        check: forward's arguments; outputs in eval mode before and after are compared.
-        tolerance: largest difference allowed, relative to the largest output.
-
-    Returns:
-        The difference found; None without a check.
-
-    Raises:
-        ConfigError: there is no adapter.
-        NumericsError: outputs differ by more than the tolerance; the network is then as it was.
-    """
-    layers = list(adapted_layers(network))
-    if not layers:
-        raise ConfigError("There is no adapter to merge.")
-    training = network.training
-    network.eval()
-    before = _tensors(network(**check)) if check is not None else []
-    originals = [layer.weight.detach().clone() for _, layer in layers] if check is not None else []
-    for _, layer in layers:
-        change = layer.lora_scale * (layer.lora_b.double() @ layer.lora_a.double())
-        layer.weight.copy_(layer.weight.double() + change.view(layer.weight.shape))
-        layer.__class__ = _PLAIN[type(layer)]  # pyright: ignore[reportAttributeAccessIssue]
-    difference = _difference(before, _tensors(network(**check))) if check is not None else None
-    if difference is not None and not difference <= tolerance:
-        for (_, layer), original in zip(layers, originals, strict=True):
-            layer.weight.copy_(original)
-            layer.__class__ = _ADAPTED[type(layer)]
-        network.train(training)
-        raise NumericsError(
-            f"Merging adapters changes outputs by {difference:.1e} (relative), more than {tolerance:.1e}. "
-            "Nothing was merged."
-        )
-    for _, layer in layers:
-        del layer.lora_a, layer.lora_b, layer.lora_scale, layer.lora_dropout
-    for p in network.parameters():
-        p.requires_grad_(True)
-    network.train(training)
-    return difference
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -271,7 +271,7 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
         target: a dataclass, a scalar type, Literal, tuple, dict, Optional, Annotated with `Range` or `Kind`.
         tree: plain values; strings are read by the target's type.
         where: dotted path, for messages.
-        base: for dataclasses, an instance whose values stand where the tree has none.
+        base: for dataclasses and tuples, one whose values stand where the tree has none.
         trust: whether a component may be code of the user's own (`package.module:Class`).
 
     Raises:
@@ -294,7 +294,7 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
     if isinstance(target, type) and is_dataclass(target):
         return parse_dataclass(target, tree, where, base=base, trust=trust)
     if origin in (tuple, list):
-        return _parse_tuple(args, tree, where, trust)
+        return _parse_tuple(args, tree, where, base, trust)
     if origin is dict or target is dict:
         if isinstance(tree, str):
             tree = read_yaml(tree, where)
@@ -339,7 +339,7 @@ def _parse_union(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust:
     raise _wrong(where, tree, " or ".join(rules))
 
 
-def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, trust: bool) -> tuple[Any, ...]:
+def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust: bool) -> tuple[Any, ...]:
     if isinstance(tree, str):
         tree = (
             read_yaml(tree, where)
@@ -347,6 +347,14 @@ def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, trust: bool) -> t
             else [part.strip() for part in tree.split(",")]
             if tree
             else []
+        )
+    if isinstance(tree, Mapping) and isinstance(base, tuple):  # some entries changed by their number
+        standing = cast(tuple[Any, ...], base)
+        places = {_list_index(list(standing), str(key), f"{where}.{key}"): item for key, item in tree.items()}
+        types_of = [args[0]] * len(standing) if len(args) == 2 and args[1] is Ellipsis else args
+        return tuple(
+            parse(types_of[i], places[i], f"{where}.{i}", base=value, trust=trust) if i in places else value
+            for i, value in enumerate(standing)
         )
     if isinstance(tree, Mapping) or not isinstance(tree, Iterable):
         raise _wrong(where, tree, "a list like [1, 2]")
@@ -408,7 +416,8 @@ def parse_dataclass(target: type, tree: Any, where: str = "", *, base: Any = Non
         here = f"{where}.{entry.name}" if where else entry.name
         standing = getattr(base, entry.name) if base is not None else discovery.field_default(entry)
         if entry.name in tree:
-            nested = standing if is_dataclass(standing) and not isinstance(standing, type | Component) else None
+            whole = is_dataclass(standing) and not isinstance(standing, type | Component)
+            nested = standing if whole or isinstance(standing, tuple) else None
             values[entry.name] = parse(hints[entry.name], tree[entry.name], here, base=nested, trust=trust)
         elif base is not None or not isinstance(standing, type(discovery.MISSING)):
             values[entry.name] = (

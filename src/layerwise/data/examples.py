@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,11 @@ class Examples(ABC):
 
     def labels(self) -> Tensor | None:
         """Class of every example [N] if examples have one (stratified splits, data checks); None else."""
+        return None
+
+    @property
+    def texts(self) -> Sequence[str] | None:
+        """The text of every example where examples are texts (classical methods, data checks); None else."""
         return None
 
 
@@ -93,6 +98,11 @@ class Subset(Examples):
     def labels(self) -> Tensor | None:
         labels = self.parent.labels()
         return None if labels is None else labels.index_select(0, self.indices)
+
+    @property
+    def texts(self) -> Sequence[str] | None:
+        texts, chosen = self.parent.texts, self.indices.tolist()
+        return None if texts is None else [str(texts[i]) for i in chosen]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.parent.fingerprint().encode() + self.indices.numpy().tobytes()).hexdigest()[:32]

@@ -25,8 +25,9 @@ class Feed:
     Args:
         examples: the split.
         inputs: raw batch -> model inputs (`Task.inputs`).
-        batch_size: samples a step, over all processes.
-        micro_batch_size: samples a forward pass; None takes this process's share at once.
+        batch_size: samples a step, over all processes. The last step of an epoch has what is left; a single sample
+            joins the step before, since batch statistics need two.
+        micro_batch_size: samples a forward pass, likewise; None takes this process's share at once.
         seed: of order and transforms.
         transforms: applied in order to raw batches; those that mix samples come last.
         rank, world_size: this process's share of every batch.
@@ -57,7 +58,7 @@ class Feed:
             raise ConfigError("data.augment: transforms that mix samples (mixup, cutmix) come last.")
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
         self.rank, self.world_size, self.weights = rank, world_size, weights
-        self.steps_per_epoch = -(-len(examples) // self.batch_size)
+        self.steps_per_epoch = len(_sizes(len(examples), self.batch_size))
         self.position = 0  # steps given so far
         self._order: tuple[int, Tensor] | None = None
         self._together: int | None = None  # steps collated at once, known when the first is asked for
@@ -101,11 +102,14 @@ class Feed:
 
     def _micro_batches(self, epoch: int, step: int) -> list[tuple[Tensor, Tensor]]:
         """This process's (examples, their mates) a micro-batch; a mate is the one before in the step's whole batch."""
-        whole = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        whole = self._epoch_order(epoch)[first : last if step + 1 < self.steps_per_epoch else None]
         parts: list[tuple[Tensor, ...]] = []
         for ids in (whole, whole.roll(1) if self.mixings else whole):
             share = torch.tensor_split(ids, self.world_size)[self.rank] if self.world_size > 1 else ids
-            parts.append(share.split(self.micro_batch_size) if self.micro_batch_size and share.numel() else (share,))
+            parts.append(
+                share.split(_sizes(len(share), self.micro_batch_size or len(share))) if len(share) else (share,)
+            )
         return list(zip(*parts, strict=True))
 
     def _how_many_together(self, epoch: int) -> int:
@@ -181,6 +185,17 @@ class Feed:
             )
         self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None
         self._together, self._made = None, None
+
+
+def _sizes(count: int, most: int) -> list[int]:
+    """`count` in pieces of `most`; a last piece of one joins the one before.
+
+    Example:
+        >>> _sizes(9, 4), _sizes(10, 4), _sizes(2, 1)
+        ([4, 5], [4, 4, 2], [1, 1])
+    """
+    sizes = [min(most, count - first) for first in range(0, count, most)]
+    return [*sizes[:-2], most + 1] if len(sizes) > 1 and sizes[-1] == 1 < most else sizes
 
 
 def _rows(batch: Batch, ids: Tensor, wanted: Tensor) -> Batch | None:

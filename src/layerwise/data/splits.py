@@ -27,7 +27,8 @@ def prepare(data: Component, seed: int) -> Splits:
         seed: decides which examples become validation data and which stay under `limit`.
 
     Returns:
-        The splits; `extras["groups"]` of the data set (int64 [len(train)]) has been used up.
+        The splits; `extras["groups"]` of the data set (int64 [len(train)]), whose examples stay together, and
+        `extras["strata"]` (likewise), of which every part gets its share, have been used up.
 
     Raises:
         DataError: the data cannot be trained on; the message says why.
@@ -95,7 +96,7 @@ def with_parts(
             continue
         parts[name] = None
         if share > 0:
-            labels = splits.train.labels()
+            labels = splits.extras.get("strata", splits.train.labels())
             keep, taken = stratified_split(
                 len(rest),
                 share,
@@ -108,7 +109,7 @@ def with_parts(
                 raise DataError(f"data.{name}={share:g} of {len(rest)} examples leaves one part empty.")
             parts[name], rest = Subset(splits.train, rest[taken]), rest[keep]
     train = splits.train if len(rest) == len(splits.train) else Subset(splits.train, rest)
-    extras = {key: value for key, value in splits.extras.items() if key != "groups"}
+    extras = {key: value for key, value in splits.extras.items() if key not in ("groups", "strata")}
     return replace(splits, train=train, val=parts["val"], test=parts["test"], extras=extras, warnings=warnings)
 
 

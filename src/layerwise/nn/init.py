@@ -32,7 +32,8 @@ class Init:
     Args:
         name: "normal" has deviation `scale`; "truncated_normal" is that, drawn again beyond two deviations (so its own
             deviation is 0.880 of it); "glorot_*" has variance scale^2 * 2 / (fan_in + fan_out), "he_*"
-            scale^2 * 2 / fan_in, "lecun_*" scale^2 / fan_in; "orthogonal" has orthonormal rows or columns, whichever are fewer, times `scale`.
+            scale^2 * 2 / fan_in, "lecun_*" scale^2 / fan_in; "orthogonal" has orthonormal rows or columns, whichever
+            are fewer, times `scale`.
         scale: see `name`; without meaning for "zeros" and "ones".
     """
 

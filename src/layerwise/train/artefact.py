@@ -5,14 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from layerwise.core import discovery
 from layerwise.core.config import Component, parse_component, to_tree
 from layerwise.core.errors import CheckpointError, ConfigError, UnsupportedError
+from layerwise.interop.layouts import component_tree
+from layerwise.interop.weights import read_weights
 from layerwise.tasks.base import Task
 from layerwise.track import files
 
@@ -25,25 +25,22 @@ def save_model(
     model: Component,
     *,
     task: tuple[Component, Task] | None = None,
-    weights: dict[str, Tensor] | None = None,
     origin: dict[str, Any],
 ) -> None:
     """Write the weights and what they mean.
 
     Args:
         folder: made if missing; files are replaced atomically.
-        network: gives the state where `weights` is None.
+        network: its state is written.
         model: resolved component, derived values filled in.
         task: the resolved component and the task bound to its data; None for a bare network.
-        weights: state dict to write in place of the network's own (best weights).
         origin: what selected the weights, recipe, step; kept as JSON.
 
     Raises:
         StorageError: disk full or not writable; the files before stay whole.
     """
-    state = dict(network.state_dict()) if weights is None else weights
     folder.mkdir(parents=True, exist_ok=True)
-    stored, tied = _without_ties(state)
+    stored, tied = _without_ties(dict(network.state_dict()))
     files.write_bytes(folder / "model.safetensors", save(stored, metadata={"format": "pt"}))
     tree: dict[str, Any] = {"format": FORMAT, "model": to_tree(model), "tied": tied, "origin": origin}
     if task is not None:
@@ -91,33 +88,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` file, or of a `.pth`/`.pt`/`.bin` file that holds nothing but tensors.
-
-    Raises:
-        CheckpointError: missing or damaged, or a pickle with more than tensors in it.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or cut short: {str(error).splitlines()[0]}.") from error
-    except Exception as error:  # pickle.UnpicklingError, without importing pickle
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise CheckpointError(
-            f"{path} holds more than tensors and is not loaded: it could run code. Save it as .safetensors."
-        ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError(f"{path} is not a state dict: it should map names to tensors.")
-    return loaded
-
-
 def component_of(network: nn.Module) -> Component:
     """The resolved component that would build a network of this package again.
 
@@ -125,9 +95,9 @@ def component_of(network: nn.Module) -> Component:
         UnsupportedError: it is none of the package's models.
     """
     config, module = getattr(network, "config", None), type(network).__module__
-    for name, (where, config_class) in discovery.catalogue("model").items():
-        if where == module and config is not None and type(config).__name__ == config_class:
-            return parse_component("model", {"name": name, **to_tree(config)}, "model")
+    names = [n for n, found in discovery.catalogue("model").items() if found == (module, type(config).__name__)]
+    if names:
+        return parse_component("model", component_tree(module, to_tree(config), names), "model")
     raise UnsupportedError(f"{type(network).__name__} is none of this package's models.")
 
 
@@ -164,41 +134,6 @@ def load_model(folder: Path, *, trust: bool = False) -> tuple[nn.Module, Task, d
 def _fit(network: nn.Module, state: dict[str, Tensor]) -> tuple[list[str], list[str]]:
     own = network.state_dict()
     return sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-
-
-def load_into(network: nn.Module, state: dict[str, Tensor], source: str) -> list[str]:
-    """Start a network from weights of the same architecture; a tensor of another shape (a head of other classes) stays
-    as it is and is named.
-
-    Returns:
-        Lines of the load report.
-
-    Raises:
-        CheckpointError: a tensor is missing, or nothing fits.
-    """
-    own = network.state_dict()
-    missing, unexpected = _fit(network, state)
-    reshaped = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if missing:
-        raise CheckpointError(
-            f"init={source}: {len(missing)} tensors are missing: {', '.join(missing[:6])}. Is it another architecture?"
-        )
-    if len(reshaped) == len(own):
-        raise CheckpointError(f"init={source}: no tensor has this network's shape.")
-    with torch.no_grad():
-        for name, value in own.items():
-            if name not in reshaped:
-                value.copy_(state[name])
-    lines = [f"init={source}: {len(own) - len(reshaped)} of {len(own)} tensors loaded."]
-    if reshaped:
-        lines.append(
-            "Left as initialised, other shape: "
-            + ", ".join(f"{n} {list(state[n].shape)} -> {list(own[n].shape)}" for n in reshaped)
-            + "."
-        )
-    if unexpected:
-        lines.append(f"Not used: {', '.join(unexpected[:8])}{' ...' if len(unexpected) > 8 else ''}.")
-    return lines
 
 
 def fill_derived(wanted: Component, facts: dict[str, Any], where: str) -> Component:

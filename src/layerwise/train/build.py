@@ -1,11 +1,11 @@
 """From a resolved recipe to the objects that train: data, task, network, objective, phases, one `Trainer` a stage."""
 
 import fnmatch
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,14 +16,19 @@ from layerwise.core.seeding import derive_seed
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Examples, Splits
 from layerwise.data.feed import Feed, in_order
+from layerwise.data.mixing import Mixing
 from layerwise.data.source import StepSource
-from layerwise.data.splits import prepare, sampling_weights
+from layerwise.data.splits import limited, prepare, sampling_weights
+from layerwise.interop.layouts import TRAINING_ONLY
+from layerwise.interop.weights import SIZES, fit, load
 from layerwise.nn.batch_norm import synchronise_batch_norm
+from layerwise.nn.blocks import block_names
+from layerwise.nn.init import SCALE_FREE, Distribution, Init, redraw_weights
 from layerwise.objectives.base import Objective
 from layerwise.optim.groups import parameter_groups
 from layerwise.parallel.distributed import World
 from layerwise.tasks.base import Accumulator, Task
-from layerwise.train.artefact import fill_derived, load_into, read_weights
+from layerwise.train.artefact import fill_derived
 from layerwise.train.ema import EMAWeights
 from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer, place
 from layerwise.train.precision import Precision, resolve_precision
@@ -79,6 +84,25 @@ class Session:
         placed = (place(batch, self.device, self.choices["channels_last"]) for batch in batches)
         return self.task.evaluate(network, placed, self._merge)
 
+    def merge_adapter(self) -> float | None:
+        """Put a trained adapter into the weights it changes, so that the network is the plain one again.
+
+        Returns:
+            Largest relative difference of the outputs for a few examples; None without adapter or examples.
+
+        Raises:
+            NumericsError: the outputs differ by more than rounding.
+        """
+        if self.recipe.adapter is None:
+            return None
+        examples = self.splits.train if self.splits is not None else None
+        check = None
+        if examples is not None:
+            batch = place(next(in_order(examples, self.task.inputs, 8)), self.device, self.choices["channels_last"])
+            taken = inspect.signature(self.network.forward).parameters
+            check = {name: value for name, value in batch.items() if name in taken}
+        return self.recipe.adapter.build().merge(self.network, check)
+
     def _merge(self, accumulator: Accumulator) -> None:
         if self.world.size > 1:
             accumulator.merge(self.world.gather_states(accumulator.state()))
@@ -98,8 +122,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def build(recipe: Recipe, world: World | None = None) -> Session:
+def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> Session:
     """Build data, task and network of a recipe.
+
+    Args:
+        start: begin with what `init` names; False where a saved state follows, and the checkpoint may have gone.
 
     Raises:
         ConfigError, DataError, CheckpointError, UnsupportedError: each names the thing, the value and the remedy.
@@ -123,8 +150,13 @@ def build(recipe: Recipe, world: World | None = None) -> Session:
     recipe = replace(recipe, model=model)
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
-    if recipe.init is not None:
-        notes += load_into(network, _initial_weights(recipe.init), recipe.init)
+    if not start:
+        pass  # a saved state follows
+    elif recipe.init in SCALE_FREE:
+        drawn = redraw_weights(network, Init(cast(Distribution, recipe.init)))
+        notes.append(f"init={recipe.init}: {len(drawn)} weights drawn.")
+    elif recipe.init is not None:
+        notes += _start_from(recipe.init, network, model)
     if recipe.adapter is not None:
         trained = recipe.adapter.build().apply(network)
         notes.append(
@@ -183,15 +215,26 @@ def _data(recipe: Recipe, task: Task, notes: list[str]) -> Splits | None:
     return splits
 
 
-def _initial_weights(source: str) -> dict[str, torch.Tensor]:
-    """State dict of a run, a model folder or a weights file."""
-    path = Path(source)
-    for candidate in (path / "model" / "model.safetensors", path / "model.safetensors"):
-        if candidate.is_file():
-            return read_weights(candidate)
-    if not path.exists():
-        raise ConfigError(f"init={source}: no such run, model directory or weights file.")
-    return read_weights(path)
+def _start_from(source: str, network: nn.Module, model: Component) -> list[str]:
+    """Weights of a run, a directory, a file or the hub into the network; lines of the load report.
+
+    Raises:
+        CheckpointError: it does not fit. Of this package's own runs parts may be wanted: there a tensor of another
+            shape stays as initialised, and one without a place is left out.
+    """
+    loaded = load(source, model)
+    report = fit(network, loaded)
+    report.source = f"init={source}"
+    own = loaded.checkpoint.layout is None
+    if own and report.loaded:
+        report = replace(report, misfit={}, replaced={**report.replaced, **report.misfit})
+    report.check(extra=own)
+    different = [
+        f"{key}={value!r} there, {getattr(model.config, key)!r} here"
+        for key, value in vars(loaded.model.config).items()
+        if key not in (*TRAINING_ONLY, *SIZES, "image_size") and getattr(model.config, key, value) != value
+    ]
+    return [*report.lines(), *([f"The checkpoint's settings differ: {'; '.join(different)}."] if different else [])]
 
 
 def _compile_blocks(network: nn.Module) -> None:
@@ -221,7 +264,8 @@ def matching(names: Iterable[str], patterns: Sequence[str], where: str) -> set[s
 
 def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, hooks: Sequence[Hooks]) -> Trainer:
     recipe, network, world = session.recipe, session.network, session.world
-    objective: Objective = (stage.objective or recipe.objective).build().to(session.device)
+    chosen = stage.objective or recipe.objective
+    objective = (chosen.build() if chosen is not None else Objective()).to(session.device)
     torch.manual_seed(derive_seed(recipe.seed, "objective", index))
     objective.setup(network)
     objective.to(session.device)
@@ -236,17 +280,26 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
         if not adapted or name in frozen:
             parameter.requires_grad_(name not in frozen)
     trained = {name: parameter for name, parameter in own.items() if parameter.requires_grad}
-    if not trained:
-        raise ConfigError("Every parameter is frozen: nothing is left to train.")
+    if not trained and recipe.max_steps != 0:
+        raise ConfigError(
+            "No parameter is left to train: the network has none, or all are frozen. max_steps=0 evaluates it as it is."
+        )
     batch_size = stage.batch_size or recipe.batch_size
     source = session.task.make_source(network, batch_size, derive_seed(recipe.seed, "source", index))
     if source is not None and recipe.micro_batch_size is not None:
         raise ConfigError(f"micro_batch_size: task={recipe.task.name} makes whole batches itself. Leave it out.")
-    source = source or _feed(session, batch_size, index)
+    if source is not None and stage.limit is not None:
+        raise ConfigError(f"stages.{stage.name}.limit: task={recipe.task.name} makes its own data. Leave it out.")
+    source = source or _feed(session, batch_size, index, stage.limit, objective.mixes)
     max_steps = _length(recipe, stage, source.steps_per_epoch)
-    plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)]
+    plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)] if max_steps != 0 else []
     monitor = _monitor(session) if index == len(session.stages()) - 1 else None
     evaluates = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
+    if recipe.eval.stop_at is not None and (not evaluates or _monitor(session) is None):
+        raise ConfigError(
+            f"eval.stop_at={recipe.eval.stop_at:g} watches a metric on validation data: "
+            + ("set eval.monitor, the task names none." if evaluates else "there are none, see data.val.")
+        )
     settings = LoopSettings(
         max_steps=max_steps,
         max_minutes=recipe.max_minutes,
@@ -258,6 +311,7 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
         eval_every_minutes=recipe.eval.every_minutes,
         monitor=monitor,
         patience=recipe.eval.patience,
+        stop_at=recipe.eval.stop_at if monitor is not None else None,
         save_every_steps=recipe.keep.every_steps,
         save_every_minutes=recipe.keep.every_minutes,
         first_step=first_step,
@@ -270,20 +324,23 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     return Trainer(network, objective, source, plans, settings, evaluate=evaluate, ema=ema, world=world, hooks=hooks)
 
 
-def _feed(session: Session, batch_size: int, index: int) -> StepSource:
+def _feed(session: Session, batch_size: int, index: int, limit: int | None, mixes: bool) -> StepSource:
     recipe, splits = session.recipe, session.splits
     assert recipe.data is not None
     if splits is None or splits.train is None:
         raise DataError("The data has no training part.")
-    train: Examples = splits.train
+    train: Examples = splits.train if limit is None else limited(splits.train, limit, recipe.seed)
     options = recipe.data.config  # a Dataset of one's own has neither augment nor weighted
+    transforms = [transform.build() for transform in getattr(options, "augment", ())]
+    if not mixes and any(isinstance(transform, Mixing) for transform in transforms):
+        raise ConfigError("data.augment: mixup and cutmix need an objective of classes, such as cross_entropy.")
     return Feed(
         train,
         session.task.inputs,
         batch_size=batch_size,
         micro_batch_size=recipe.micro_batch_size,
         seed=derive_seed(recipe.seed, "feed", index),
-        transforms=[transform.build() for transform in getattr(options, "augment", ())],
+        transforms=transforms,
         rank=session.world.rank,
         world_size=session.world.size,
         weights=sampling_weights(train) if getattr(options, "weighted", False) else None,
@@ -359,19 +416,3 @@ def _plan(session: Session, stage: Stage, phase: Phase, trained: dict[str, nn.Pa
         repeat=phase.repeat,
         clip=phase.clip,
     )
-
-
-def block_names(network: nn.Module) -> list[str]:
-    """Dotted names of the repeated blocks, in order of depth.
-
-    A network that names none is taken layer by layer: its blocks are the modules with a weight matrix, but for the
-    first and the last.
-    """
-    blocks = getattr(network, "blocks", None)
-    if not isinstance(blocks, nn.ModuleList | nn.Sequential):
-        weights = [name for name, parameter in network.named_parameters() if parameter.dim() >= 2]
-        layers = dict.fromkeys(name.rpartition(".")[0] for name in weights)
-        return [name for name in list(layers)[1:-1] if name]
-    inside = {id(block) for block in blocks}
-    names = {id(module): name for name, module in network.named_modules() if id(module) in inside}
-    return [names[id(block)] for block in blocks]

@@ -69,6 +69,7 @@ class LoopSettings:
         eval_every_steps, eval_every_minutes: cadence of evaluation; both None: at the end only.
         monitor: (metric, "max" or "min") that selects weights; None keeps the last.
         patience: evaluations without improvement before stopping.
+        stop_at: value of the monitored metric that ends the training once an evaluation reaches it.
         save_every_steps, save_every_minutes: cadence of `Hooks.save`.
         first_step: steps done by earlier stages, added to every step that is shown.
         channels_last: pictures are handed to the network in that memory format.
@@ -84,6 +85,7 @@ class LoopSettings:
     eval_every_minutes: float | None = None
     monitor: tuple[str, str] | None = None
     patience: int | None = None
+    stop_at: float | None = None
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
     first_step: int = 0
@@ -205,8 +207,13 @@ class Trainer:
 
     def _over(self) -> bool:
         settings = self.settings
-        if settings.max_steps is not None and self.step >= settings.max_steps:
-            self.reason = f"all {settings.max_steps} steps done"
+        if self._good_enough():
+            assert settings.monitor is not None
+            self.reason = f"val/{settings.monitor[0]} reached eval.stop_at={settings.stop_at:g}"
+        elif settings.max_steps is not None and self.step >= settings.max_steps:
+            self.reason = (
+                f"all {settings.max_steps} steps done" if settings.max_steps else "nothing was trained: max_steps=0"
+            )
         elif settings.max_minutes is not None and self.minutes() >= settings.max_minutes:
             self.reason = f"max_minutes={settings.max_minutes:g} reached"
         elif settings.patience is not None and self.evaluations_since_best >= settings.patience:
@@ -214,6 +221,13 @@ class Trainer:
                 f"no better {settings.monitor[0] if settings.monitor else 'value'} in {settings.patience} evaluations"
             )
         return bool(self.reason)
+
+    def _good_enough(self) -> bool:
+        settings = self.settings
+        if settings.stop_at is None or settings.monitor is None or self.best is None:
+            return False
+        value = self.best["value"]
+        return value >= settings.stop_at if settings.monitor[1] == "max" else value <= settings.stop_at
 
     def minutes(self) -> float:
         """Training time so far, all sittings together."""
@@ -247,7 +261,8 @@ class Trainer:
                 requests = self._run_phase(plan, drawn, j, requests)
         self.step += 1
         if self._follows:
-            self.objective.after_step(self.network, self._context("after_step"))
+            with autocast(self.settings.precision, self.settings.device):
+                self.objective.after_step(self.network, self._context("after_step"))
         if self.ema is not None:
             self.ema.update(self.step)
         return {name: value > 0 for name, value in requests.items()}
@@ -452,7 +467,8 @@ class Trainer:
         )
         line: Tree = {f"train/{n}": totals[f"{n}\0sum"] / totals[f"{n}\0count"] for n in names if totals[f"{n}\0count"]}
         line |= {key: value for key, value in self._sums.items() if "\0" not in key}
-        line["samples_per_s"] = self.samples_per_s()
+        if self._samples:  # none since an evaluation that ended the training
+            line["samples_per_s"] = self.samples_per_s()
         self._sums, self._samples, self._line_at = {}, 0, time.monotonic()
         self._emit(line)
 

@@ -51,6 +51,7 @@ class Stage:
         name: shown in the log and known to the objective.
         objective, optimizer, schedule, epochs, max_steps, batch_size: as in the recipe.
         freeze: patterns of parameter names left untouched in this stage.
+        limit: at most so many training examples a class, chosen by the seed, as `data.limit` does for the whole run.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
     freeze: tuple[str, ...] | None = None
+    limit: PositiveInt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class Eval:
         every_epochs, every_steps, every_minutes: cadence; any may be None, all None evaluates at the end only.
         monitor: validation metric that selects the weights; None takes the task's own, "last" keeps the last weights.
         patience: evaluations without a better value before training stops; None never stops early.
+        stop_at: training stops at the evaluation where the monitored metric is this good; None goes on to the end.
         batch_size: None takes twice the training micro-batch.
     """
 
@@ -94,12 +97,18 @@ class Eval:
     every_minutes: PositiveFloat | None = None
     monitor: str | None = None
     patience: PositiveInt | None = None
+    stop_at: float | None = None
     batch_size: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        if self.patience is not None and self.every_minutes is not None:
+        if self.stop_at is not None and self.monitor == "last":
             raise ConfigError(
-                "patience counts evaluations; with every_minutes a slower machine would train differently. Set "
+                f"eval.stop_at={self.stop_at:g}: eval.monitor=last watches no metric. Name one, or leave monitor out."
+            )
+        watching = "patience" if self.patience is not None else "stop_at" if self.stop_at is not None else None
+        if watching is not None and self.every_minutes is not None:
+            raise ConfigError(
+                f"{watching} looks at evaluations; with every_minutes a slower machine would train differently. Set "
                 "every_steps or every_epochs."
             )
 
@@ -140,14 +149,16 @@ class Recipe:
     Args:
         task: what the inputs and outputs mean, metrics, predictions.
         model: the network; values that only the data knows (`num_classes` ...) are None until built.
-        init: where weights start from: a run, a directory, a weights file; None starts from `reset_parameters`.
+        init: where weights start from: a run, a directory, a weights file; or a distribution that all weights of
+            linear, convolution and recurrent layers are drawn from (glorot_uniform, glorot_normal, he_uniform,
+            he_normal, lecun_uniform, lecun_normal, orthogonal); None starts from the model's own `reset_parameters`.
         data: where examples come from; None for tasks that make their own.
-        objective: the way of learning.
+        objective: the way of learning; None only where max_steps=0.
         optimizer, schedule: of every phase and stage that names none of its own.
         phases: parts of one step; empty means one phase over all parameters.
         stages: trainings in a row; empty means one.
         epochs, max_steps, max_minutes: the length (of each stage that does not say otherwise); the first that is
-            reached ends the training.
+            reached ends the training. max_steps=0 trains nothing: the network is built, evaluated, saved and reported.
         batch_size: samples a step, over all processes.
         micro_batch_size: samples a forward pass; None means the share of the process at once.
         seed: of weights, order, augmentation and noise.
@@ -167,13 +178,13 @@ class Recipe:
     model: Annotated[Component, Kind("model")]
     init: str | None = None
     data: Annotated[Component, Kind("data")] | None = None
-    objective: Objective
+    objective: Objective | None = None
     optimizer: Optimizer = component("AdamW")
     schedule: Schedule = component("constant")
     phases: tuple[Phase, ...] = ()
     stages: tuple[Stage, ...] = ()
     epochs: PositiveFloat | None = None
-    max_steps: PositiveInt | None = None
+    max_steps: NonNegativeInt | None = None
     max_minutes: PositiveFloat | None = None
     batch_size: PositiveInt = 64
     micro_batch_size: PositiveInt | None = None
@@ -194,6 +205,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.stages and self.epochs is None and self.max_steps is None and self.max_minutes is None:
             raise ConfigError("one of epochs, max_steps, max_minutes is required: training has no end otherwise.")
+        if self.objective is None and self.max_steps != 0:
+            raise ConfigError("objective is required; without one nothing can be learned, and max_steps must be 0.")
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
             raise ConfigError(
                 f"micro_batch_size={self.micro_batch_size}: must be at most batch_size={self.batch_size}."
