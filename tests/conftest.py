@@ -1,10 +1,13 @@
 """What every test stands on: one thread, no network, the data sets beside the repository where they are there."""
 
+import importlib
+import importlib.util
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Before torch is imported anywhere: spinning threads of two workers on two cores stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +30,78 @@ def _warn_always() -> None:
     import torch
 
     torch.set_warn_always(True)
+
+
+# torchvision's operators, of which its wheel beside a torch without CUDA has none: its library does not load.
+_TORCHVISION_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
+    " int sampling_ratio, bool aligned) -> Tensor",
+    "qroi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
+    " int sampling_ratio, bool aligned) -> Tensor",
+    "_roi_align_backward(Tensor grad, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
+    " SymInt batch_size, SymInt channels, SymInt height, SymInt width, int sampling_ratio, bool aligned) -> Tensor",
+    "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)"
+    " -> (Tensor, Tensor)",
+    "_roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, float spatial_scale, SymInt pooled_height,"
+    " SymInt pooled_width, SymInt batch_size, SymInt channels, SymInt height, SymInt width) -> Tensor",
+    "ps_roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
+    " int sampling_ratio) -> (Tensor, Tensor)",
+    "_ps_roi_align_backward(Tensor grad, Tensor rois, Tensor channel_mapping, float spatial_scale,"
+    " SymInt pooled_height, SymInt pooled_width, int sampling_ratio, SymInt batch_size, SymInt channels, SymInt height,"
+    " SymInt width) -> Tensor",
+    "ps_roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)"
+    " -> (Tensor, Tensor)",
+    "_ps_roi_pool_backward(Tensor grad, Tensor rois, Tensor channel_mapping, float spatial_scale,"
+    " SymInt pooled_height, SymInt pooled_width, SymInt batch_size, SymInt channels, SymInt height, SymInt width)"
+    " -> Tensor",
+    "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,"
+    " SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w, SymInt groups,"
+    " SymInt offset_groups, bool use_mask) -> Tensor",
+    "_deform_conv2d_backward(Tensor grad, Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias,"
+    " SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w,"
+    " SymInt groups, SymInt offset_groups, bool use_mask) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _torchvision_operators() -> None:
+    """Declare torchvision's operators where its library does not load, so that it, and timm and transformers that
+    import it, can be imported: tests compare with its networks and transforms, which need none of them.
+    """
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return
+    import torch
+
+    try:
+        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for schema in _TORCHVISION_OPERATORS:
+            library.define(schema)
+        _KEPT.append(library)  # operators live as long as their library
+
+
+_KEPT: list[object] = []
+
+
+@pytest.fixture(scope="session")
+def torchvision(_torchvision_operators: None) -> ModuleType:
+    """The library of reference networks and transforms; skips where it is not installed. It does not look for its
+    compiled operators.
+    """
+    module = pytest.importorskip("torchvision")
+    extension = importlib.import_module("torchvision.extension")
+    extension._assert_has_ops = lambda: None
+    return module
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: ModuleType) -> ModuleType:
+    """The library of reference networks; skips where it is not installed."""
+    return pytest.importorskip("timm")
 
 
 @pytest.fixture(autouse=True, scope="session")

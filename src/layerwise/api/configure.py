@@ -2,10 +2,11 @@
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from layerwise.api.initial import adopt
 from layerwise.core import discovery
 from layerwise.core.config import Component, Tree, apply_overrides, merge, parse, read_yaml, to_tree, write_yaml
 from layerwise.core.errors import ConfigError
@@ -46,7 +47,8 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe function's tree; a model without a recipe of its own takes its family's.
+    """The recipe function's tree; a model without a recipe of its own takes its family's: the one named like the
+    model's file, else the first that trains another of its presets; published settings only where there is no other.
 
     Raises:
         ConfigError: no recipe and no model of that name.
@@ -56,12 +58,16 @@ def load_recipe(name: str) -> Recipe:
         return getattr(importlib.import_module(modules[name]), name)()
     models = discovery.catalogue("model")
     if name in models:
-        for other, module in modules.items():
-            recipe: Recipe = getattr(importlib.import_module(module), other)()
-            if models.get(recipe.model.name, ("",))[0] == models[name][0]:
-                from dataclasses import replace
-
-                return replace(recipe, model=Component(name))
+        recipes: dict[str, Recipe] = {
+            other: getattr(importlib.import_module(at), other)() for other, at in modules.items()
+        }
+        # The same module and configuration class.
+        family = [other for other, recipe in recipes.items() if models.get(recipe.model.name) == models[name]]
+        if family:
+            named = models[name][0].rpartition(".")[2]
+            order = {o: (o.endswith("_paper"), recipes[o].model.name != name, o != named) for o in family}
+            chosen = recipes[min(family, key=order.__getitem__)]
+            return chosen if chosen.model.name == name else replace(chosen, model=Component(name))
         raise ConfigError(
             f"The model {name!r} has no recipe. Name one and swap the model: layerwise train RECIPE model={name}"
         )
@@ -83,20 +89,62 @@ def configure(target: str, overrides: Iterable[tuple[str, Any]] = (), *, trust_c
             raise ConfigError(f"{target} is a directory and not a run: it has no config.yaml.")
         run, name, trust = path, path.name, trust_code
         tree = _read_file(path / "config.yaml", notes)[1]
+        tree = apply_overrides(tree, overrides, notes)
     elif path.suffix in (".yaml", ".yml"):
         run = path.parent if (path.name == "config.yaml" and (path.parent / "env.json").is_file()) else None
         trust = trust_code if run is not None else True
-        name, tree = _read_file(path, notes)
+        name, tree, given = _read_file(path, notes)
         run = None
+        tree = _overridden(tree, given, overrides, notes)
     else:
-        name, tree = target, to_tree(load_recipe(target))
-    tree = apply_overrides(tree, overrides, notes)
+        name, given = target, {"model": {"name": target}} if target in discovery.catalogue("model") else {}
+        overrides = list(overrides)
+        base = _base(target, dict(overrides).get("init"), notes)
+        tree = _overridden(to_tree(base), given, overrides, notes)
     recipe = parse(Recipe, tree, trust=trust)
     return Configured(name=name, recipe=recipe, tree=to_tree(recipe), notes=notes, run=run, trust=trust)
 
 
-def _read_file(path: Path, notes: list[str]) -> tuple[str, Tree]:
-    """(name, tree) of a complete file, or of an overlay on the recipe that it names."""
+def _base(target: str, init: Any, notes: list[str]) -> Recipe:
+    """The recipe of a name; settings for fine-tuning in place of those for training from scratch, where a picture
+    classifier starts from a checkpoint and the person names a model or a folder of pictures, not settings.
+    """
+    model = discovery.catalogue("model").get(target) if target not in discovery.recipe_modules() else None
+    if not _is_checkpoint(init) or (model is None and target != "image_classification"):
+        return load_recipe(target)
+    if model is not None:
+        card = discovery.declarations(model[0]).CARD
+        if "images" not in card.inputs or "logits" not in card.outputs:
+            return load_recipe(target)
+    notes.append(f"With init, {target} takes the settings of the recipe image_fine_tuning.")
+    tuning = load_recipe("image_fine_tuning")
+    return tuning if model is None else replace(tuning, model=Component(target))
+
+
+def _is_checkpoint(init: Any) -> bool:
+    """Whether `init` names a checkpoint: neither nothing nor a distribution to draw from."""
+    distributions = discovery.declarations("layerwise.nn.init").SCALE_FREE
+    return str(init).lower() not in ("none", "null", "~", "", *distributions)
+
+
+def _overridden(tree: Tree, given: Tree, overrides: Iterable[tuple[str, Any]], notes: list[str]) -> Tree:
+    """Overrides on a recipe's tree, and in between what the checkpoint says that `init` names: recipe < checkpoint <
+    person.
+
+    Args:
+        given: what the person's file names.
+    """
+    changes = list(overrides)
+    whole = [change for change in changes if "." not in change[0].removesuffix(".name")]
+    tree = apply_overrides(tree, whole, notes)
+    given = apply_overrides(given, changes, [])
+    if _is_checkpoint(given.get("init")):  # a recipe's own `init` goes with what the recipe says itself
+        tree = adopt(tree, given, notes)
+    return apply_overrides(tree, [change for change in changes if change not in whole], notes)
+
+
+def _read_file(path: Path, notes: list[str]) -> tuple[str, Tree, Tree]:
+    """(name, tree, what the file itself says) of a complete file, or of an overlay on the recipe that it names."""
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
@@ -106,9 +154,10 @@ def _read_file(path: Path, notes: list[str]) -> tuple[str, Tree]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a configuration: it should map keys to values.")
     if "recipe" not in tree:
-        return path.parent.name if path.name == "config.yaml" else path.stem, tree
+        said = {key: value for key, value in tree.items() if key != "init"}  # it has taken over what it wanted
+        return path.parent.name if path.name == "config.yaml" else path.stem, tree, said
     base = to_tree(load_recipe(str(tree["recipe"])))
-    return str(tree["recipe"]), merge(base, {k: v for k, v in tree.items() if k != "recipe"}, notes)
+    return str(tree["recipe"]), merge(base, {k: v for k, v in tree.items() if k != "recipe"}, notes), tree
 
 
 def flatten(tree: Any, where: str = "") -> dict[str, Any]:

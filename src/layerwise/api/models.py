@@ -1,15 +1,19 @@
 """Models from Python: list, create, load, save, train."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise.api import catalogue
 from layerwise.api import train as train_api
 from layerwise.core.config import parse_component
-from layerwise.core.errors import ConfigError, UnsupportedError
+from layerwise.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from layerwise.interop.preprocessing import Preprocessing
+    from layerwise.interop.weights import LoadReport
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -17,59 +21,96 @@ def list_models(pattern: str = "*") -> list[str]:
     return catalogue.names("models", pattern)
 
 
-def create_model(name: str, **overrides: Any) -> "nn.Module":
+def create_model(name: str, *, features_only: bool = False, **overrides: Any) -> "nn.Module":
     """A freshly initialised network by name; `overrides` are fields of its configuration (`num_classes=10`).
+
+    Args:
+        features_only: the network's pyramid instead of its logits: `forward(images)` gives a list of maps, finest
+            first, and `pyramid_channels` and `pyramid_strides` say their channels and strides.
 
     Raises:
         ConfigError: unknown name or option, or a value that only data would know is not given.
+        UnsupportedError: the model has no pyramid.
     """
+    if features_only:
+        from layerwise.nn.pyramid import FeaturePyramid
+
+        return FeaturePyramid(create_model(name, **{**_sizes_of_no_use(name), **overrides}))
     return parse_component("model", {"name": name, **overrides}, "model", trust=True).build()
 
 
+def _sizes_of_no_use(name: str) -> dict[str, int]:
+    """A head that nothing reads: its classes need not be given."""
+    from layerwise.core import discovery
+
+    return {"num_classes": 1} if getattr(discovery.spec("model", name).defaults, "num_classes", 1) is None else {}
+
+
 def from_pretrained(source: str | Path, model: str | None = None, strict: bool = True, **overrides: Any) -> "nn.Module":
-    """A network with weights from a run, a model directory, or a bare weights file with `model` named; in eval mode.
+    """A network in eval mode with weights from a run, a directory, the hub or a file.
 
     Args:
-        source: run directory, model directory, `.safetensors`, or a `.pth` with nothing but tensors.
-        model: the model's name, for a bare weights file.
-        strict: a tensor that is missing or of another shape is an error; else it stays as initialised.
-        overrides: fields of the model's configuration, for a bare weights file.
+        source: a run or model directory of this package, a directory of timm, torchvision or transformers, a hub id
+            (`owner/name`), or a weights file: `.safetensors`, or a `.pth` with nothing but tensors.
+        model: the architecture's name, for a bare weights file.
+        strict: a tensor that is missing, of another shape or without a place here is an error; else it is left as
+            initialised or left out, and a warning says so. A head for another number of classes than `num_classes`
+            asks for is replaced in any case.
+        overrides: fields of the model's configuration (`num_classes=10`); the checkpoint's own stand for the others.
 
     Raises:
         CheckpointError, ConfigError: each names the file and the remedy.
     """
-    from layerwise.api.infer import model_folder
-    from layerwise.core.errors import CheckpointError
-    from layerwise.train.artefact import load_into, load_network, read_weights
+    network, report = load_pretrained(source, model, **overrides)
+    if strict:
+        report.check(extra=False)
+    elif report.missing or report.misfit or report.unexpected:
+        import warnings
 
-    if model is None and not Path(source).is_file():
-        return load_network(model_folder(source))[0]
-    if model is None:
-        raise ConfigError(f"{source} is a bare weights file: name its architecture with model=...")
-    network = create_model(model, **overrides)
-    state = read_weights(Path(source))
-    own = network.state_dict()
-    wrong = [name for name in own if name not in state or own[name].shape != state[name].shape]
-    if strict and wrong:
-        raise CheckpointError(
-            f"{source} does not fit {model}: {', '.join(wrong[:6])} missing or of another shape. strict=False leaves "
-            "them as initialised."
-        )
-    load_into(network, {**{n: own[n] for n in wrong if n not in state}, **state}, str(source))
-    return network.eval()
+        warnings.warn(" ".join(report.lines()), stacklevel=2)
+    return network
 
 
-def save_pretrained(model: "nn.Module", directory: str | Path, format: str = "layerwise") -> None:
-    """Write a network's weights and configuration to a directory that `from_pretrained` reads.
+def load_pretrained(source: str | Path, model: str | None = None, **overrides: Any) -> "tuple[nn.Module, LoadReport]":
+    """`from_pretrained` that refuses nothing and says what became of each tensor."""
+    from layerwise.interop.weights import fit, load
+
+    loaded = load(source, model, overrides)
+    if getattr(loaded.model.config, "num_classes", 1) is None:
+        raise ConfigError(f"{source} has no classifier: say for how many classes with num_classes=...")
+    network = loaded.model.build()
+    return network.eval(), fit(network, loaded)
+
+
+def save_pretrained(
+    model: "nn.Module",
+    directory: str | Path,
+    format: str = "layerwise",
+    *,
+    preprocessing: "Preprocessing | None" = None,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Write a network's weights and configuration to a directory.
+
+    Args:
+        model: a network of this package.
+        directory: made if missing.
+        format: "layerwise", or the library whose layout is written: "timm", "torchvision", "transformers".
+        preprocessing, class_names: written beside the weights in another library's layout, where they are given;
+            `layerwise export RUN` takes both from the run.
 
     Raises:
-        UnsupportedError: a layout that is not there yet, or a network that is none of this package's models.
+        UnsupportedError: the library has no such architecture, or the network is none of this package's models.
     """
     from layerwise.train.artefact import component_of, save_model
 
-    if format != "layerwise":
-        raise UnsupportedError(f"format={format!r}: only 'layerwise' can be written so far.")
-    save_model(Path(directory), model, component_of(model), origin={})
+    component = component_of(model)
+    if format == "layerwise":
+        save_model(Path(directory), model, component, origin={})
+        return
+    from layerwise.interop.save import save
+
+    save(model, component, Path(directory), format, preprocessing=preprocessing, class_names=class_names)
 
 
 def train(

@@ -21,6 +21,7 @@ from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, Splits, TensorExamples
 from layerwise.data.files import FileTree, open_tree
+from layerwise.data.fit import Fit, FitMode, Interpolation
 from layerwise.data.pictures import SUFFIXES, UnreadablePicture, decode_image, probe_image
 from layerwise.data.source import DataConfig
 
@@ -48,6 +49,10 @@ class ImageFolderConfig(DataConfig):
         size: height and width that pictures are brought to (shorter side resized, centre cut out). None keeps their
             size where all have the same and no side is over 512; otherwise takes a square of the median shorter side,
             at most 224.
+        resize: height and width that pictures are resized to before `size` is cut out of their middle, proportions
+            kept; None: no more is cut off than proportions ask for.
+        interpolation: of the resizing, with antialiasing (but for "nearest").
+        fit: "crop" keeps proportions and cuts; "squash" gives up proportions and loses nothing.
         channels: "grey", "rgb", or "auto": grey where all pictures are.
         on_error: "error" stops at unreadable pictures and names them, "skip" leaves them out and names them.
         memory_gb: decoded pictures are kept in memory up to this; above it they are decoded anew for every batch.
@@ -55,12 +60,15 @@ class ImageFolderConfig(DataConfig):
 
     test: Fraction | str | None = None
     size: tuple[PositiveInt, PositiveInt] | None = None
+    resize: tuple[PositiveInt, PositiveInt] | None = None
+    interpolation: Interpolation = "bilinear"
+    fit: FitMode = "crop"
     channels: Literal["auto", "grey", "rgb"] = "auto"
     on_error: Literal["error", "skip"] = "error"
     memory_gb: PositiveFloat = 2.0
 
 
-class _Part:
+class Part:
     """One part's pictures: names in a tree and the class name of each, in order of name."""
 
     def __init__(self, tree: FileTree, names: list[str], classes: list[str]) -> None:
@@ -74,13 +82,13 @@ class PictureFiles(Examples):
     Args:
         part: the files.
         labels: int64 [N].
-        size, channels: see `decode_image`.
+        fit, channels: see `decode_image`.
     """
 
     decodes = True  # collating takes time: the feed does it ahead
 
-    def __init__(self, part: _Part, labels: Tensor, size: tuple[int, int], channels: int) -> None:
-        self.part, self.size, self.channels = part, size, channels
+    def __init__(self, part: Part, labels: Tensor, fit: Fit, channels: int) -> None:
+        self.part, self.fit, self.channels = part, fit, channels
         self._labels = labels
         self._digest_cache: list[bytes] | None = None
 
@@ -91,7 +99,7 @@ class PictureFiles(Examples):
         return self._labels
 
     def collate(self, indices: Tensor) -> Batch:
-        images = _threaded(lambda i: _decode(self.part, self.part.names[i], self.size, self.channels), indices.tolist())
+        images = _threaded(lambda i: _decode(self.part, self.part.names[i], self.fit, self.channels), indices.tolist())
         return {
             "image": torch.stack(images),
             "labels": self._labels.index_select(0, indices),
@@ -102,7 +110,7 @@ class PictureFiles(Examples):
         """Hash of names, decoded size and each file's length and first bytes (reading all of a large set would take
         minutes).
         """
-        digest = hashlib.sha256(f"{self.size}{self.channels}{self._labels.tolist()}".encode())
+        digest = hashlib.sha256(f"{self.fit}{self.channels}{self._labels.tolist()}".encode())
         for name, content in zip(self.part.names, self._digests(), strict=True):
             digest.update(name.encode() + content)
         return digest.hexdigest()[:32]
@@ -124,9 +132,9 @@ class PictureFiles(Examples):
         return self._digest_cache
 
 
-def _decode(part: _Part, name: str, size: tuple[int, int], channels: int) -> Tensor:
+def _decode(part: Part, name: str, fit: Fit, channels: int) -> Tensor:
     try:
-        return decode_image(part.tree.read(name), size, channels)
+        return decode_image(part.tree.read(name), fit, channels)
     except (OSError, UnreadablePicture) as error:
         reason = str(error).removeprefix("the picture cannot be read as a picture: ").removesuffix(".")
         raise UnreadablePicture(f"{part.tree.path(name)} cannot be read as a picture: {reason}.") from error
@@ -149,6 +157,7 @@ class ImageFolder:
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
         self.warnings: list[str] = []
+        self.unreadable: list[str] = []  # what is wrong with each picture that was left out
 
     def splits(self) -> Splits:
         """List, check and decode the pictures.
@@ -174,12 +183,17 @@ class ImageFolder:
                     f"{part.tree.where}: {part_name} has the class {strange[0]!r}, train has "
                     f"not.{did_you_mean(strange[0], names)}"
                 )
+        return self.made(parts, names)
+
+    def made(self, parts: dict[str, Part], names: list[str]) -> Splits:
+        """Parts decoded, or ready to be; labels in order of `names`."""
         size, channels = self._size_and_channels(list(parts.values()))
+        fit = Fit(size=size, resize=self.config.resize, interpolation=self.config.interpolation, mode=self.config.fit)
         in_memory = (
             sum(len(part.names) for part in parts.values()) * channels * size[0] * size[1]
             <= self.config.memory_gb * 2**30
         )
-        made, kept = self._decode_all(parts, names, size, channels, in_memory)
+        made, kept = self._decode_all(parts, names, fit, channels, in_memory)
         return Splits(
             train=made["train"],
             val=made.get("val"),
@@ -191,13 +205,17 @@ class ImageFolder:
                 "in_features": channels * size[0] * size[1],
             },
             class_names=names,
-            extras={"files": {name: [part.tree.path(file) for file in part.names] for name, part in kept.items()}},
+            extras={
+                "files": {name: [part.tree.path(file) for file in part.names] for name, part in kept.items()},
+                "fit": fit,
+                "unreadable": self.unreadable,
+            },
             warnings=self.warnings,
         )
 
     # ------------------------------------------------------------------------------------------------------- listing
 
-    def _parts(self, tree: FileTree, only: str | None = None) -> dict[str, _Part]:
+    def _parts(self, tree: FileTree, only: str | None = None) -> dict[str, Part]:
         """train, and val and test where there are such folders; `only` takes a plain folder as that part."""
         prefix = _descend(tree)
         folders = _subfolders(tree, prefix)
@@ -217,7 +235,7 @@ class ImageFolder:
             }
         return {only or "train": self._classes(tree, prefix)}
 
-    def _classes(self, tree: FileTree, prefix: str) -> _Part:
+    def _classes(self, tree: FileTree, prefix: str) -> Part:
         where = tree.path(prefix.rstrip("/")) if prefix else tree.where
         inside = [name for name in tree.files if name.startswith(prefix)]
         pictures = [name for name in inside if PurePosixPath(name).suffix.lower() in SUFFIXES]
@@ -241,18 +259,18 @@ class ImageFolder:
         classes = [name[len(prefix) :].split("/")[0] for name in nested]
         if empty := sorted(set(_subfolders(tree, prefix)) - set(classes)):
             raise DataError(f"{where}: the class folder {empty[0]!r} has no pictures. Fill or remove it.")
-        return _Part(tree, nested, classes)
+        return Part(tree, nested, classes)
 
     # ------------------------------------------------------------------------------------------------------ decoding
 
-    def _size_and_channels(self, parts: list[_Part]) -> tuple[tuple[int, int], int]:
+    def _size_and_channels(self, parts: list[Part]) -> tuple[tuple[int, int], int]:
         given = {"grey": 1, "rgb": 3}.get(self.config.channels)
         if self.config.size is not None and given is not None:
             return self.config.size, given
         probed: list[tuple[int, int, bool]] = []
         for part in parts:
 
-            def probe(name: str, part: _Part = part) -> tuple[int, int, bool] | None:
+            def probe(name: str, part: Part = part) -> tuple[int, int, bool] | None:
                 try:
                     return probe_image(part.tree.read(name))
                 except (OSError, UnreadablePicture):
@@ -281,8 +299,8 @@ class ImageFolder:
         return (side, side), channels
 
     def _decode_all(
-        self, parts: dict[str, _Part], class_names: list[str], size: tuple[int, int], channels: int, in_memory: bool
-    ) -> tuple[dict[str, Examples], dict[str, _Part]]:
+        self, parts: dict[str, Part], class_names: list[str], fit: Fit, channels: int, in_memory: bool
+    ) -> tuple[dict[str, Examples], dict[str, Part]]:
         """Examples of every part, and the parts that are left.
 
         Every picture is decoded once, unless they are too many for memory and an unreadable one shall stop training
@@ -290,14 +308,14 @@ class ImageFolder:
         """
         position = {name: label for label, name in enumerate(class_names)}
         made: dict[str, Examples] = {}
-        kept: dict[str, _Part] = {}
+        kept: dict[str, Part] = {}
         broken: list[str] = []
         for name, part in parts.items():
-            pixels = torch.empty(len(part.names) if in_memory else 0, channels, *size, dtype=torch.uint8)
+            pixels = torch.empty(len(part.names) if in_memory else 0, channels, *fit.size, dtype=torch.uint8)
 
-            def decode(place: int, part: _Part = part, pixels: Tensor = pixels) -> str | None:
+            def decode(place: int, part: Part = part, pixels: Tensor = pixels) -> str | None:
                 try:
-                    image = _decode(part, part.names[place], size, channels)
+                    image = _decode(part, part.names[place], fit, channels)
                 except UnreadablePicture as error:
                     return str(error)
                 if in_memory:
@@ -310,23 +328,24 @@ class ImageFolder:
             }
             broken += wrong.values()
             good = [place for place in range(len(part.names)) if place not in wrong]
-            kept[name] = _Part(part.tree, [part.names[i] for i in good], [part.classes[i] for i in good])
+            kept[name] = Part(part.tree, [part.names[i] for i in good], [part.classes[i] for i in good])
             labels = torch.tensor([position[c] for c in kept[name].classes], dtype=torch.int64)
             if in_memory:
                 made[name] = TensorExamples({"image": pixels[good] if wrong else pixels, "labels": labels})
             else:
-                made[name] = PictureFiles(kept[name], labels, size, channels)
+                made[name] = PictureFiles(kept[name], labels, fit, channels)
         if broken:
             self._report_broken(broken, kept)
         return made, kept
 
-    def _report_broken(self, broken: list[str], parts: dict[str, _Part]) -> None:
+    def _report_broken(self, broken: list[str], parts: dict[str, Part]) -> None:
         more = f" (and {len(broken) - _SHOWN} more)" if len(broken) > _SHOWN else ""
         message = f"{len(broken)} pictures cannot be read{more}: " + " ".join(broken[:_SHOWN])
         if self.config.on_error == "error":
             raise DataError(f"{message} Remove or mend them, or leave them out with data.on_error=skip.")
         if empty := [name for name, part in parts.items() if not part.names]:
             raise DataError(f"{message} Nothing is left of {empty[0]}.")
+        self.unreadable += broken
         self.warnings.append(f"{message} They are left out.")
 
 

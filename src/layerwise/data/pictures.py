@@ -1,11 +1,12 @@
 """From the bytes of a picture file to uint8 pixels, the same in training, evaluation, predict and serve.
 
 Grey pictures, palettes, transparency (laid on white), CMYK, 16 bits (scaled to 8 and rounded), animations (first frame)
-and EXIF rotation are understood. A size given is reached by resizing the shorter side and cutting the centre, in one
-resampling (bilinear with antialiasing).
+and EXIF rotation are understood. A size given is reached as `Fit` says: in one resampling, or in the two steps of the
+library that a checkpoint came from, to the same pixels.
 """
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from layerwise.core.errors import DataError
+from layerwise.data.fit import Fit
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -28,13 +30,13 @@ class UnreadablePicture(DataError):
 
 
 def decode_image(
-    source: Path | str | bytes, size: tuple[int, int] | None = None, channels: int | None = None
+    source: Path | str | bytes, size: tuple[int, int] | Fit | None = None, channels: int | None = None
 ) -> Tensor:
     """One picture.
 
     Args:
         source: a file or its bytes.
-        size: (height, width) of the result; None keeps the picture's.
+        size: (height, width) of the result, or how it is reached; None keeps the picture's.
         channels: 1 for grey, 3 for colour; None takes what the picture has.
 
     Returns:
@@ -44,16 +46,18 @@ def decode_image(
         UnreadablePicture: the file cannot be decoded in full; the message names it.
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
+    fit = Fit(size=size) if isinstance(size, tuple) else size
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            if size is not None:
-                opened.draft(opened.mode, (2 * max(size), 2 * max(size)))  # JPEG decodes at a fraction of its size
+            if fit is not None and _in_one_step(fit):
+                side = 2 * max(fit.size)
+                opened.draft(opened.mode, (side, side))  # JPEG decodes at a fraction of its size
             opened.load()
             picture = flatten_picture(ImageOps.exif_transpose(opened))
             wanted = channels or (1 if picture.mode == "L" else 3)
             picture = picture.convert("L" if wanted == 1 else "RGB")
-            if size is not None and picture.size != (size[1], size[0]):
-                picture = _fit(picture, *size)
+            if fit is not None:
+                picture = fit_picture(picture, fit)
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file.") from None
     except UNREADABLE as error:
@@ -99,14 +103,40 @@ def _to_8_bits(pixels: Any, mode: str) -> Any:
     return ((wide + 128) // 257).astype(np.uint8)
 
 
-def _fit(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Shorter side resized, centre cut out, in one resampling."""
-    have_width, have_height = picture.size
+def _in_one_step(fit: Fit) -> bool:
+    return fit.resize is None and fit.mode == "crop"
+
+
+def fit_picture(picture: Image.Image, fit: Fit) -> Image.Image:
+    """The picture brought to `fit.size`; one that has it already is left as it is, unless more is cut off."""
+    resample = Image.Resampling[fit.interpolation.upper()]
+    (height, width), (have_width, have_height) = fit.size, picture.size
+    if _in_one_step(fit):
+        if (have_height, have_width) == fit.size:
+            return picture
+        scale = max(height / have_height, width / have_width)
+        box_width, box_height = width / scale, height / scale
+        left, top = (have_width - box_width) / 2, (have_height - box_height) / 2
+        box = (max(left, 0.0), max(top, 0.0), min(left + box_width, have_width), min(top + box_height, have_height))
+        return picture.resize((width, height), resample, box=box)
+    new_height, new_width = fit.resize or fit.size
+    if fit.mode == "crop":
+        new_height, new_width = _covering(have_height, have_width, new_height, new_width)
+    picture = picture.resize((new_width, new_height), resample)
+    top, left = round((new_height - height) / 2), round((new_width - width) / 2)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _covering(have_height: int, have_width: int, height: int, width: int) -> tuple[int, int]:
+    """Smallest size of the same proportions that covers height x width. The longer side of a square's cover is rounded
+    down, as torchvision and timm do.
+    """
     scale = max(height / have_height, width / have_width)
-    box_width, box_height = width / scale, height / scale
-    left, top = (have_width - box_width) / 2, (have_height - box_height) / 2
-    box = (max(left, 0.0), max(top, 0.0), min(left + box_width, have_width), min(top + box_height, have_height))
-    return picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    if height != width:
+        return max(height, round(have_height * scale)), max(width, round(have_width * scale))
+    if have_height <= have_width:
+        return height, math.floor(height * have_width / have_height)
+    return math.floor(width * have_height / have_width), width
 
 
 def probe_image(source: Path | bytes) -> tuple[int, int, bool]:

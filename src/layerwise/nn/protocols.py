@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import UnsupportedError
 from layerwise.nn.cache import Cache
+from layerwise.ops.random import Draws
 
 
 @runtime_checkable
@@ -19,6 +20,29 @@ class Features(Protocol):
     def forward_features(self, x: Tensor, /) -> Tensor:
         """Features of each sample [B, D], or of each of its positions [B, T, D], for forward's first argument."""
         ...
+
+
+@runtime_checkable
+class Pyramid(Protocol):
+    """Gives maps of a picture at several strides, finest first: what detectors and U-Nets build on
+    (`create_model(..., features_only=True)`).
+    """
+
+    pyramid_channels: tuple[int, ...]  # of each map
+    pyramid_strides: tuple[int, ...]  # pixels of the picture to one position of each map
+
+    def forward_pyramid(self, images: Tensor, /) -> list[Tensor]:
+        """Maps [B, C_i, about H / s_i, about W / s_i] of pictures [B, C, H, W]."""
+        ...
+
+
+@runtime_checkable
+class AuxiliaryHeads(Protocol):
+    """A classifier that, while training, also classifies from maps halfway: `forward` then gives a named tuple of the
+    logits and those of each auxiliary head, [B, K] each.
+    """
+
+    num_auxiliary: int  # 0: no such heads, forward always gives the logits alone
 
 
 @runtime_checkable
@@ -48,6 +72,32 @@ class GenerativeAdversarial(Protocol):
     generator: nn.Module  # latents [B, latent_size] -> samples
     discriminator: nn.Module  # samples -> one logit each [B], large for real
     latent_size: int
+
+
+@runtime_checkable
+class PictureSampler(Protocol):
+    """Draws pictures by a chain or another procedure of its own."""
+
+    def sample_pictures(self, sample_ids: Tensor, draws: Draws, /) -> Tensor:
+        """Pictures [B, C, H, W] in the range of the training pictures; each depends on its sample id and the draws
+        alone.
+        """
+        ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """Carries pictures through a code that is smaller than they are."""
+
+    code_size: int
+
+    def encode(self, images: Tensor, /) -> Tensor:
+        """Codes [B, code_size] of pictures [B, C, H, W] in [0, 1]."""
+        ...
+
+    def decode(self, code: Tensor, /) -> Tensor:
+        """Logits of the pixels [B, C, H, W]: their logistic function is the reconstruction."""
+        ...
 
 
 class PolicyOutput(NamedTuple):

@@ -63,6 +63,8 @@ class Objective(nn.Module):
 
     # Terms averaged over micro-batches because they depend on batch mates or on the forward pass.
     per_batch: tuple[str, ...] = ()
+    # Whether it learns from samples that are mixed of two (`mate_labels`, `own_share`).
+    mixes: bool = False
     # Phases that it knows, in order; one phase is called "main".
     phases: tuple[str, ...] = ("main",)
 

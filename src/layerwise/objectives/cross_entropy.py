@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.config import Fraction, NonNegativeFloat
+from layerwise.core.errors import ConfigError
+from layerwise.nn.protocols import AuxiliaryHeads
 from layerwise.objectives.base import Batch, Context, Objective, Term
 
-NOT_INPUTS = ("labels", "sample_ids")
+NOT_INPUTS = ("labels", "sample_ids", "mate_labels", "own_share")
+_AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, section 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,45 +22,80 @@ class CrossEntropyConfig:
     Args:
         label_smoothing: share of the probability spread evenly over all classes (Szegedy et al. 2016).
         class_weights: factor of each class's loss, in order of label; empty weighs all alike.
+        auxiliary_weight: factor of the same loss of each auxiliary head, for networks that have such; None takes 0.3.
     """
 
     label_smoothing: Fraction = 0.0
     class_weights: tuple[NonNegativeFloat, ...] = ()
+    auxiliary_weight: NonNegativeFloat | None = None
 
 
 class CrossEntropy(Objective):
     """Mean over samples of `-w_y log softmax(f(x))_y`; with weights the mean is over the summed weights.
 
+    Of a mixed sample (mixup, CutMix) it is the mean of two losses: `own_share` of its own label's, the rest of
+    `mate_labels`'.
+
+    The term "auxiliary" is the same, summed over the auxiliary heads of a network (`AuxiliaryHeads`).
+
     Shape:
         labels: int64 [B]; the network's output: logits [B, classes] (a named tuple's first field also will do).
     """
 
+    mixes = True
     weights: Tensor | None
 
     def __init__(self, config: CrossEntropyConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.num_auxiliary = config, 0
         weights = torch.tensor(config.class_weights, dtype=torch.float32) if config.class_weights else None
         self.register_buffer("weights", weights, persistent=False)
 
+    def setup(self, network: nn.Module) -> None:
+        self.num_auxiliary = network.num_auxiliary if isinstance(network, AuxiliaryHeads) else 0
+        if self.config.auxiliary_weight is not None and not self.num_auxiliary:
+            raise ConfigError(
+                f"objective.auxiliary_weight={self.config.auxiliary_weight:g}: {type(network).__name__} has no "
+                "auxiliary heads. Leave it out."
+            )
+
     def counts(self, batch: Batch, phase: str) -> dict[str, float]:
-        labels = batch["labels"]
-        count = labels.shape[0] if self.weights is None else self.weights[labels].double().sum()
-        return {"cross_entropy": float(count)}
+        count = float(batch["labels"].shape[0])
+        if self.weights is not None:
+            count = sum(float((self.weights[labels].double() * share).sum()) for labels, share in _targets(batch))
+        return {"cross_entropy": count, "auxiliary": count} if self.num_auxiliary else {"cross_entropy": count}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
         logits = network(**{name: value for name, value in batch.items() if name not in NOT_INPUTS})
-        if isinstance(logits, tuple):
-            logits = logits[0]
-        labels = batch["labels"]
-        weight = (
-            None
-            if self.weights is None
-            else self.weights.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
-        )
+        logits, *others = logits if isinstance(logits, tuple) else (logits,)
+        count = self.counts(batch, context.phase)["cross_entropy"]
+        terms = {"cross_entropy": Term(self._sum(logits, batch), count)}
+        if self.num_auxiliary and others:  # in evaluation mode there are none
+            weight = self.config.auxiliary_weight
+            total = torch.stack([self._sum(each, batch) for each in others]).sum()
+            terms["auxiliary"] = Term(total, count, weight=_AUXILIARY_WEIGHT if weight is None else weight)
+        return terms
+
+    def _sum(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Sum over samples of the weighted losses."""
         wide = logits if logits.dtype == torch.float64 else logits.float()  # losses are float32 on purpose
-        total = F.cross_entropy(wide, labels, weight, reduction="sum", label_smoothing=self.config.label_smoothing)
-        return {"cross_entropy": Term(total, self.counts(batch, context.phase)["cross_entropy"])}
+        weight = None if self.weights is None else self.weights.to(wide.dtype)
+        smoothing = self.config.label_smoothing
+        if "mate_labels" not in batch:
+            return F.cross_entropy(wide, batch["labels"], weight, reduction="sum", label_smoothing=smoothing)
+        losses = [
+            share.to(wide.dtype) * F.cross_entropy(wide, labels, weight, reduction="none", label_smoothing=smoothing)
+            for labels, share in _targets(batch)
+        ]
+        return torch.stack(losses).sum()
+
+
+def _targets(batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """(labels [B], their shares [B]): one pair, or two for mixed samples."""
+    if "mate_labels" not in batch:
+        return [(batch["labels"], torch.ones_like(batch["labels"], dtype=torch.float64))]
+    own = batch["own_share"]
+    return [(batch["labels"], own), (batch["mate_labels"], 1 - own)]
 
 
 OBJECTIVES = {"cross_entropy": CrossEntropyConfig()}

@@ -1,0 +1,86 @@
+"""A network of ours in another library's layout."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from layerwise.core import discovery
+from layerwise.core.config import Component
+from layerwise.core.errors import UnsupportedError
+from layerwise.interop.layouts import layouts, layouts_of
+from layerwise.interop.preprocessing import Preprocessing
+from layerwise.interop.rules import to_theirs
+from layerwise.track import files
+
+Tree = dict[str, Any]
+
+
+def save(
+    network: nn.Module,
+    model: Component,
+    folder: Path,
+    library: str,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+) -> list[Path]:
+    """Write weights, configuration, preprocessing and class names as the library keeps them.
+
+    Args:
+        model: the resolved component of the network.
+        folder: made if missing; files are replaced atomically.
+        library: "timm", "torchvision", "transformers" ...
+
+    Returns:
+        The files.
+
+    Raises:
+        UnsupportedError: the library has no such architecture, or no word for one of its options.
+    """
+    module = discovery.spec("model", model.name).module
+    found = layouts_of(module, library)
+    if not found:
+        known = sorted({"layerwise", *(layout.library for layout in layouts_of(module))})
+        every = sorted({layout.library for layout in layouts()})
+        reason = f"it is none of {', '.join(every)}"
+        if library in every:
+            reason = f"{library} has no map for {model.name}"
+        raise UnsupportedError(f"format={library}: {reason}. {model.name} can be saved as {', '.join(known)}.")
+    layout = found[0]
+    trees: dict[str, Tree] = {"config.json": layout.write(model.config, class_names)}
+    if preprocessing is not None:
+        for name, entries in layout.write_preprocessing(preprocessing).items():
+            trees[name] = _merged(trees.get(name, {}), entries)
+    state: dict[str, Tensor] = {n: v.detach().cpu() for n, v in network.state_dict().items()}
+    if rules := layout.rules(model.config):
+        mapped = to_theirs(rules, state)
+        if mapped.unknown or mapped.incomplete:
+            left = ", ".join((mapped.unknown + mapped.incomplete)[:4])
+            raise UnsupportedError(f"format={library} has no place for {left} of {model.name}.")
+        state = mapped.state
+    state = {name: value.contiguous() for name, value in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(folder / layout.weights, _weights_bytes(state, layout.weights))
+    for name, tree in trees.items():
+        files.write_json(folder / name, tree)
+    return [folder / layout.weights, *(folder / name for name in trees)]
+
+
+def _weights_bytes(state: dict[str, Tensor], name: str) -> bytes:
+    if name.endswith(".safetensors"):
+        return safetensors_bytes(state, metadata={"format": "pt"})
+    buffer = io.BytesIO()
+    torch.save(state, buffer)  # the library's own form; tensors only, so that it loads with weights_only
+    return buffer.getvalue()
+
+
+def _merged(base: Tree, entries: Tree) -> Tree:
+    merged = dict(base)
+    for key, value in entries.items():
+        merged[key] = _merged(merged[key], value) if isinstance(merged.get(key), dict) else value
+    return merged
