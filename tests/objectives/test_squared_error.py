@@ -1,9 +1,12 @@
 """Squared error against its definition."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from layerwise.core.errors import ConfigError
 from layerwise.objectives.base import Context
 from layerwise.objectives.squared_error import SquaredError, SquaredErrorConfig
 from layerwise.ops.random import Draws
@@ -61,3 +64,24 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
     data = batch()
     with pytest.raises(ValueError, match=r"gives \[6, 1\], labels are \[6\]"):
         SquaredError(SquaredErrorConfig())(Line(), {**data, "labels": data["labels"].flatten()}, CONTEXT)
+
+
+def test_logistic_outputs_are_compared_with_goals_inside_the_ends() -> None:
+    """Goals 0.1 and 0.9 for labels 0 and 1; the gradient has the factor y (1 - y) of the logistic function."""
+    numeric, labels = torch.tensor([[0.3], [-1.2], [0.7]]).double(), torch.tensor([[1.0], [0.0], [0.0]]).double()
+    network, expected, slope = Line(), 0.0, 0.0
+    config = SquaredErrorConfig(output="logistic", target_margin=0.1)
+    term = SquaredError(config)(network, {"numeric": numeric, "labels": labels, "sample_ids": torch.arange(3)}, CONTEXT)
+    for x, label in zip((0.3, -1.2, 0.7), (1, 0, 0), strict=True):
+        y = 1 / (1 + math.exp(-2 * x))
+        error = y - (0.9 if label else 0.1)
+        expected, slope = expected + error**2, slope + 2 * error * y * (1 - y) * x
+    term["squared_error"].sum.backward()
+    assert term["squared_error"].sum.item() == pytest.approx(expected, abs=1e-7)  # the labels are float32 numbers
+    assert network.slope.grad is not None
+    assert network.slope.grad.item() == pytest.approx(slope, abs=1e-7)
+
+
+def test_goals_inside_the_ends_need_labels_of_0_and_1() -> None:
+    with pytest.raises(ConfigError, match="only output=logistic"):
+        SquaredErrorConfig(target_margin=0.1)
