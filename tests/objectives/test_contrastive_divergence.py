@@ -58,8 +58,8 @@ def test_gradient_is_minus_the_outer_product_rule(steps: int) -> None:
         v0 = batch["images"][n].flatten()
         v = v0
         for step in range(steps):
-            u_h = CONTEXT.draws.uniform(ids, (4,), f"hidden-{step}", torch.float64)[n]
-            u_v = CONTEXT.draws.uniform(ids, (6,), f"visible-{step}", torch.float64)[n]
+            u_h = CONTEXT.draws.uniform_pairs(ids, (4,), f"hidden-{step}", torch.float64)[n]
+            u_v = CONTEXT.draws.uniform_pairs(ids, (6,), f"visible-{step}", torch.float64)[n]
             h = torch.tensor([float(u_h[j] < 1 / (1 + torch.exp(-(c[j] + weight[j] @ v)))) for j in range(4)]).double()
             v = torch.tensor(
                 [float(u_v[i] < 1 / (1 + torch.exp(-(b[i] + weight[:, i] @ h)))) for i in range(6)]
@@ -133,7 +133,7 @@ def test_mean_chain_replaces_visible_samples_by_probabilities() -> None:
     data = batch["images"].flatten(1)
     with torch.no_grad():
         end, first = objective._chain(rbm, data, batch["sample_ids"], CONTEXT)
-        uniform = CONTEXT.draws.uniform(batch["sample_ids"], (4,), "hidden-0", torch.float64)
+        uniform = CONTEXT.draws.uniform_pairs(batch["sample_ids"], (4,), "hidden-0", torch.float64)
         hidden = (uniform < torch.sigmoid(data @ rbm.weight.T + rbm.hidden_bias)).double()
     torch.testing.assert_close(end, torch.sigmoid(hidden @ rbm.weight + rbm.visible_bias), rtol=1e-12, atol=1e-12)
     assert torch.equal(end, first)
@@ -142,3 +142,82 @@ def test_mean_chain_replaces_visible_samples_by_probabilities() -> None:
 def test_layer_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="layer=2"):
         ContrastiveDivergence(ContrastiveDivergenceConfig(layer=2)).setup(make_rbm())
+
+
+def likelihood_gradient(rbm: RBM, images: Tensor) -> dict[str, Tensor]:
+    """Of the mean negative log-likelihood, with the partition function summed over all 64 visible states."""
+    rbm.zero_grad()
+    log_z = torch.logsumexp(-rbm.free_energy(all_states(6)), 0)
+    (rbm.free_energy(images.flatten(1)).mean() + log_z).backward()
+    return {name: p.grad.clone() for name, p in rbm.named_parameters() if p.grad is not None}
+
+
+def test_with_many_steps_the_gradient_is_the_likelihood_s() -> None:
+    """CD-k tends to maximum likelihood; 100 steps and 30,000 chains leave sampling noise, and CD-1 has a bias beside
+    it.
+    """
+    images = make_batch(3)["images"].repeat_interleave(10_000, 0)
+    exact, found = likelihood_gradient(make_rbm(), images), {}
+    for steps in (1, 100):
+        rbm = make_rbm()
+        objective = ContrastiveDivergence(ContrastiveDivergenceConfig(steps=steps))
+        batch = {"images": images, "sample_ids": torch.arange(len(images))}
+        (objective(rbm, batch, CONTEXT)["divergence"].sum / len(images)).backward()
+        found[steps] = {name: p.grad for name, p in rbm.named_parameters() if p.grad is not None}
+    errors = {steps: max(float((found[steps][name] - exact[name]).abs().max()) for name in exact) for steps in (1, 100)}
+    noise = 5 * 0.5 / len(images) ** 0.5  # five standard errors: no statistic of a unit has a deviation above 1 / 2
+    assert errors[100] < noise < errors[1]
+
+
+def persistent(chains: int, steps: int = 1) -> ContrastiveDivergence:
+    torch.manual_seed(0)
+    return ContrastiveDivergence(ContrastiveDivergenceConfig(persistent=chains, steps=steps))
+
+
+def test_persistent_gradient_is_data_minus_chains() -> None:
+    """Tieleman 2008: <p(h|v) v'> over the data less that over the chains, each a mean of its own."""
+    rbm, objective, batch = make_rbm(), persistent(5), make_batch()
+    objective.setup(rbm)
+    terms, counts = objective(rbm, batch, CONTEXT), objective.counts(batch, "main")
+    assert terms["data"].count == counts["data"] == 7.0
+    assert objective.per_batch == ("chains",)
+    (terms["data"].sum / 7 + terms["chains"].sum / terms["chains"].count).backward()
+    assert objective.chains is not None
+    wanted = torch.zeros(4, 6, dtype=torch.float64)
+    for rows, sign in ((batch["images"].flatten(1), -1 / 7), (objective.chains, 1 / 5)):
+        for v in rows:
+            h = torch.sigmoid(rbm.weight.detach() @ v + rbm.hidden_bias.detach())
+            wanted += sign * h[:, None] * v[None]
+    torch.testing.assert_close(rbm.weight.grad, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_persistent_chains_move_after_a_step_and_reach_the_exact_distribution() -> None:
+    rbm, count = RBM(RBMConfig(in_channels=1, image_size=(2, 2), hidden_size=3)).double(), 20_000
+    spread(rbm)
+    objective = persistent(count, steps=2)
+    objective.setup(rbm)
+    for step in range(20):
+        context = Context(step=step, epoch=0, phase="after_step", draws=Draws(5, "noise", step))
+        objective.after_step(rbm, context)
+    assert objective.chains is not None
+    exact = torch.softmax(-rbm.free_energy(all_states(4)), dim=0).detach()
+    index = (objective.chains @ torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)).long()
+    share = torch.bincount(index, minlength=16) / count
+    assert bool(((share - exact).abs() < 4.5 * (exact * (1 - exact) / count).sqrt()).all())
+
+
+def test_chains_are_part_of_the_training_state() -> None:
+    objective, other = persistent(5), persistent(5)
+    for each in (objective, other):
+        each.setup(make_rbm())
+    objective.after_step(make_rbm(), CONTEXT)
+    assert objective.chains is not None
+    assert other.chains is not None
+    assert not torch.equal(objective.chains, other.chains)
+    other.load_state_dict(objective.state_dict())
+    assert torch.equal(objective.chains, other.chains)
+
+
+def test_persistent_chains_of_probabilities_are_refused() -> None:
+    with pytest.raises(ConfigError, match="visible=mean"):
+        ContrastiveDivergenceConfig(persistent=5, visible="mean")

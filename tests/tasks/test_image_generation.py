@@ -11,6 +11,7 @@ from torch import Tensor
 
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.examples import Splits, TensorExamples
+from layerwise.models.classic.rbm import RBM, RBMConfig
 from layerwise.models.generative.dcgan import DCGAN, PRESETS
 from layerwise.ops.random import Draws
 from layerwise.tasks.image_generation import (
@@ -175,7 +176,7 @@ def test_report_has_generated_and_real_pictures(tmp_path: Path) -> None:
     examples = TensorExamples({"image": torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)})
     gan, task = make_gan(), ImageGeneration(ImageGenerationConfig())
     found = task.pictures(gan, Splits(train=None, val=examples), tmp_path)
-    assert [read(path).shape for _, path in found] == [(78, 78), (38, 48)]
+    assert [read(path).shape for _, path in found] == [(334, 334), (166, 208)]  # every pixel five times
     assert len(task.pictures(gan, None, tmp_path)) == 1
 
 
@@ -192,3 +193,22 @@ def test_data_without_pictures_and_models_that_do_not_generate_are_refused() -> 
 def test_evaluation_latents_are_hashed_from_sample_ids() -> None:
     first = Draws(0, "image_generation", "evaluation").normal(torch.tensor([5]), (4,), "latents")
     torch.testing.assert_close(GenerationMetrics(2, 0).draws.normal(torch.tensor([4, 5]), (4,), "latents")[1:], first)
+
+
+def test_models_that_draw_by_themselves_are_measured_in_the_range_they_have(tmp_path: Path) -> None:
+    """A machine with strong visible biases draws those pixels: black and white ones come out as such."""
+    rbm = RBM(RBMConfig(in_channels=1, image_size=(2, 2), hidden_size=3, gibbs_steps=2))
+    with torch.no_grad():
+        rbm.weight.zero_()
+        rbm.visible_bias.copy_(torch.tensor([-30.0, 30.0, 30.0, -30.0]))
+    examples = TensorExamples({"image": torch.tensor([[[[0, 255], [255, 0]]]] * 6, dtype=torch.uint8)})
+    task = ImageGeneration(ImageGenerationConfig(normalise="unit"))
+    task.bind(Splits(train=examples))
+    batch = task.inputs(examples.collate(torch.arange(6)))
+    assert batch["images"].unique().tolist() == [0.0, 1.0]
+    metrics = task.accumulator()
+    with torch.no_grad():
+        metrics.update(rbm, batch)
+    assert metrics.compute()["frechet_distance"] == pytest.approx(0.0, abs=1e-9)
+    (row,) = task.generate(rbm, prompt=None, count=1, seed=0, out=tmp_path / "one.png")
+    assert read(row["file"]).tolist() == [[0, 255], [255, 0]]

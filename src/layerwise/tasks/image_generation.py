@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from layerwise.core.config import NonNegativeInt, PositiveInt
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Splits
-from layerwise.nn.protocols import GenerativeAdversarial, require
+from layerwise.nn.protocols import GenerativeAdversarial, PictureSampler, require
 from layerwise.ops.random import Draws
 from layerwise.tasks.base import Accumulator, Batch, Task
 from layerwise.tasks.preprocessing import Normalise
@@ -23,6 +23,7 @@ from layerwise.tasks.preprocessing import Normalise
 _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at before its principal components
 _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not depend on how many are asked for
 _GRID = 64  # pictures of the report's grids
+_SIDE = 40  # pixels that a picture in a report has at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +33,12 @@ class ImageGenerationConfig:
     Args:
         components: principal components of the real pictures that the Frechet distance is measured in.
         seed: of the latents that are evaluated and shown in the report, fixed through a run.
+        normalise: range of the model's pictures: "symmetric" is [-1, 1], "unit" is [0, 1].
     """
 
     components: PositiveInt = 64
     seed: NonNegativeInt = 0
+    normalise: Literal["symmetric", "unit"] = "symmetric"
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
@@ -72,16 +75,16 @@ class GenerationMetrics(Accumulator):
     Args:
         components: at most so many principal components.
         seed: of the latents, hashed with the real picture's sample id.
+        lowest: value of a black pixel, -1 or 0; a white one is 1.
     """
 
-    def __init__(self, components: int, seed: int) -> None:
-        self.components, self.draws = components, Draws(seed, "image_generation", "evaluation")
+    def __init__(self, components: int, seed: int, lowest: float = -1.0) -> None:
+        self.components, self.draws, self.lowest = components, Draws(seed, "image_generation", "evaluation"), lowest
         self.moments: dict[str, Tensor] = {}
 
     def update(self, network: nn.Module, batch: Batch) -> None:
         images, sample_ids = batch["images"], batch["sample_ids"]
-        gan = require(network, GenerativeAdversarial, "task=image_generation")
-        fakes = gan.generator(self.draws.normal(sample_ids, (gan.latent_size,), "latents", images.dtype))
+        fakes = draw_pictures(network, sample_ids, self.draws, images)
         if fakes.shape[1:] != images.shape[1:]:
             raise ConfigError(
                 f"The model makes pictures of {tuple(fakes.shape[1:])}, the data has {tuple(images.shape[1:])}."
@@ -89,9 +92,9 @@ class GenerationMetrics(Accumulator):
         self.update_from(images, fakes)
 
     def update_from(self, images: Tensor, fakes: Tensor) -> None:
-        """Take in real and generated pictures [B, C, H, W] in [-1, 1] directly."""
+        """Take in real and generated pictures [B, C, H, W] in [lowest, 1] directly."""
         for name, pictures in (("real", images), ("fake", fakes)):
-            x = _values(pictures)
+            x = _values(pictures, self.lowest)
             fresh = {
                 f"{name}_count": torch.tensor(float(len(x)), dtype=torch.float64),
                 f"{name}_sum": x.sum(0),
@@ -140,18 +143,18 @@ class GenerationMetrics(Accumulator):
         }
 
 
-def _values(pictures: Tensor) -> Tensor:
-    """Pictures [B, C, H, W] in [-1, 1] as rows of at most `_MOST_VALUES` values in [0, 1], float64 on the CPU."""
+def _values(pictures: Tensor, lowest: float) -> Tensor:
+    """Pictures [B, C, H, W] in [lowest, 1] as rows of at most `_MOST_VALUES` values in [0, 1], float64 on the CPU."""
     channels, height, width = pictures.shape[1:]
     shrink = math.ceil(max(1.0, math.sqrt(channels * height * width / _MOST_VALUES)))
     size = (max(1, height // shrink), max(1, width // shrink))
     x = pictures.detach().double().cpu()
-    return (F.adaptive_avg_pool2d(x, size) if size != (height, width) else x).flatten(1).add(1).mul(0.5)
+    return (F.adaptive_avg_pool2d(x, size) if size != (height, width) else x).flatten(1).sub(lowest).div(1 - lowest)
 
 
 class ImageGeneration(Task):
-    """Raw `image` uint8 [B, C, H, W] to model input `images` float [B, C, H, W] in [-1, 1], at the size that the data
-    has."""
+    """Raw `image` uint8 [B, C, H, W] to model input `images` float [B, C, H, W] in [-1, 1] or [0, 1], at the size that
+    the data has."""
 
     monitor = ("frechet_distance", "min")
 
@@ -168,7 +171,8 @@ class ImageGeneration(Task):
         if "image" not in first:
             raise DataError(f"task=image_generation needs pictures; the data has columns {sorted(first)}.")
         self.channels, *self.image_size = first["image"].shape[1:]
-        self._preprocessing = Normalise([0.5] * self.channels, [0.5] * self.channels)
+        mean, std = (0.5, 0.5) if self.config.normalise == "symmetric" else (0.0, 1.0)
+        self._preprocessing = Normalise([mean] * self.channels, [std] * self.channels)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -193,17 +197,21 @@ class ImageGeneration(Task):
         return {"images": self.preprocessing()(batch["image"]), "sample_ids": batch["sample_ids"]}
 
     def accumulator(self) -> GenerationMetrics:
-        return GenerationMetrics(self.config.components, self.config.seed)
+        return GenerationMetrics(self.config.components, self.config.seed, self._lowest)
+
+    @property
+    def _lowest(self) -> float:
+        return -1.0 if self.config.normalise == "symmetric" else 0.0
 
     def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
         """A grid of samples on fixed latents and, with data, one of real pictures."""
         found = [("Generated pictures, from the same latents at every evaluation", folder / "generated.png")]
-        save_grid(make_pictures(network, _GRID, self.config.seed), found[0][1])
+        save_grid(enlarged(make_pictures(network, _GRID, self.config.seed, self._lowest)), found[0][1])
         real = splits and (splits.val or splits.train)
         if real:
             chosen = torch.linspace(0, len(real) - 1, min(_GRID, len(real))).long()
             found.append(("Real pictures of the validation part", folder / "real.png"))
-            save_grid(real.collate(chosen)["image"], found[1][1])
+            save_grid(enlarged(real.collate(chosen)["image"]), found[1][1])
         return found
 
     def generate(
@@ -222,7 +230,7 @@ class ImageGeneration(Task):
         out = out or Path("generated.png")
         if out.suffix not in ("", ".png"):
             raise ConfigError(f"-o {out}: must be a file that ends in .png, or a folder.")
-        made = make_pictures(network, count, seed)
+        made = make_pictures(network, count, seed, self._lowest)
         if out.suffix:
             save_grid(made, out)
             return [{"file": str(out), "count": count, "seed": seed}]
@@ -232,21 +240,42 @@ class ImageGeneration(Task):
         return rows
 
 
-@torch.no_grad()
-def make_pictures(network: nn.Module, count: int, seed: int) -> Tensor:
-    """uint8 [count, C, H, W] on the CPU; picture i is the same for every count. The network's mode is put back."""
+def draw_pictures(network: nn.Module, sample_ids: Tensor, draws: Draws, like: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] by a model's own procedure, or from normal latents by a generator.
+
+    Args:
+        sample_ids: int64 [B]; a picture depends on its own and the draws alone.
+        like: gives device and dtype.
+    """
+    if isinstance(network, PictureSampler):
+        return network.sample_pictures(sample_ids.to(like.device), draws)
     gan = require(network, GenerativeAdversarial, "task=image_generation")
-    like = next(network.parameters())
-    draws, mode = Draws(seed, "image_generation", "generate"), network.training
+    latents = draws.normal(sample_ids, (gan.latent_size,), "latents").to(like.device, like.dtype)
+    return gan.generator(latents)
+
+
+@torch.no_grad()
+def make_pictures(network: nn.Module, count: int, seed: int, lowest: float = -1.0) -> Tensor:
+    """uint8 [count, C, H, W] on the CPU; picture i is the same for every count. The network's mode is put back.
+
+    Args:
+        lowest: what the model gives for a black pixel; a white one is 1.
+    """
+    like, draws, mode = next(network.parameters()), Draws(seed, "image_generation", "generate"), network.training
     network.eval()
     parts = []
     for start in range(0, count, _CHUNK):
-        latents = draws.normal(torch.arange(start, start + _CHUNK), (gan.latent_size,), "latents").to(
-            like.device, like.dtype
-        )
-        parts.append(((gan.generator(latents).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+        made = draw_pictures(network, torch.arange(start, start + _CHUNK), draws, like).float()
+        scaled = (made - lowest) * (255 / (1 - lowest))
+        parts.append(scaled.round().clamp(0, 255).to(torch.uint8).cpu())
     network.train(mode)
     return torch.cat(parts)[:count]
+
+
+def enlarged(pictures: Tensor) -> Tensor:
+    """Small pictures [N, C, H, W] with every pixel repeated, so that a report shows more than a stamp."""
+    factor = math.ceil(_SIDE / pictures.shape[-1])
+    return pictures.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 def save_grid(pictures: Tensor, path: Path, gap: int = 2, columns: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """The stack of restricted Boltzmann machines; energies and sampling are tested with contrastive divergence."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from layerwise.core.errors import ConfigError
 from layerwise.models.classic.deep_belief_network import DeepBeliefNetwork, DeepBeliefNetworkConfig
-from layerwise.models.classic.rbm import RBM, RBMConfig
-from layerwise.nn.protocols import EnergyModel
+from layerwise.models.classic.rbm import RBM, RBMConfig, gibbs_chain
+from layerwise.nn.protocols import EnergyModel, PictureSampler
+from layerwise.ops.random import Draws
 
 CONFIG = DeepBeliefNetworkConfig(num_classes=3, in_channels=1, image_size=(2, 3), hidden_sizes=(5, 4))
 
@@ -65,3 +67,41 @@ def test_sizes_are_asked_for() -> None:
         DeepBeliefNetworkConfig(hidden_sizes=())
     with pytest.raises(ConfigError, match="image_size"):
         DeepBeliefNetwork(DeepBeliefNetworkConfig(num_classes=3, in_channels=1))
+
+
+def test_pictures_go_from_the_top_machine_down_through_all_others() -> None:
+    network = DeepBeliefNetwork(dataclasses.replace(CONFIG, gibbs_steps=3)).double()
+    assert isinstance(network, PictureSampler)
+    ids, draws = torch.arange(4), Draws(2)
+    top = gibbs_chain(network.energy_layer(1), ids, draws, steps=3, start_share=0.5)
+    below = network.energy_layer(0)
+    wanted = torch.sigmoid(torch.einsum("bn,nv->bv", top, below.weight) + below.visible_bias)
+    found = network.sample_pictures(ids, draws)
+    assert found.shape == (4, 1, 2, 3)
+    torch.testing.assert_close(found.flatten(1), wanted, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_dropout_leaves_units_out_in_training_alone() -> None:
+    """Units stay with probability 1 - p and count 1 / (1 - p) times, so that sums keep their mean (Srivastava 2014)."""
+    config = DeepBeliefNetworkConfig(
+        num_classes=3, in_channels=1, image_size=(50, 80), hidden_sizes=(2000,), dropout=0.5, input_dropout=0.25
+    )
+    network, images = DeepBeliefNetwork(config).double(), torch.ones(1, 1, 50, 80, dtype=torch.float64)
+    network.energy_layer(0).weight.fill_(1 / 4000)  # the sum of all pixels is 1
+    clean = 1 / (1 + math.exp(-1))
+    assert network.eval().forward_features(images).flatten().tolist() == pytest.approx([clean] * 2000, rel=1e-12)
+    features = network.train().forward_features(images)
+    kept = features[features > 0]
+    assert len(kept) == pytest.approx(1000, abs=5 * (2000 * 0.25) ** 0.5)
+    pixels = (kept / 2).logit().unique()  # what was left of the pixels, one sum for all units
+    assert len(pixels) == 1
+    assert 0 < abs(float(pixels) - 1) < 5 * (0.25 / 0.75 / 4000) ** 0.5
+
+
+def test_machines_see_pictures_without_dropout() -> None:
+    network = DeepBeliefNetwork(dataclasses.replace(CONFIG, dropout=0.5, input_dropout=0.5)).double().train()
+    images = torch.rand(4, 1, 2, 3, dtype=torch.float64)
+    assert torch.equal(
+        network.visible_units(images, 1), network.energy_layer(0).hidden_probabilities(images.flatten(1))
+    )

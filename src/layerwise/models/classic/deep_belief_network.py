@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import Fraction, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
-from layerwise.models.classic.rbm import RBMLayer
+from layerwise.models.classic.rbm import BeliefLayer, RBMLayer, gibbs_chain
+from layerwise.ops.random import Draws
 
 CARD = Card(
     title="Deep belief network",
@@ -37,7 +39,7 @@ CARD = Card(
         "A machine learns on the mean activations of the one below, not on samples.",
         "Fine-tuning is backpropagation through the recognition weights, which leaves the visible biases out.",
     ),
-    capabilities=("features",),
+    capabilities=("features", "generates"),
 )
 
 
@@ -50,12 +52,21 @@ class DeepBeliefNetworkConfig:
         in_channels: channels of the pictures; None takes the data's.
         image_size: height and width of the pictures; None takes the data's.
         hidden_sizes: hidden units of each machine, from the bottom up.
+        dropout: share of hidden units left out when the classifier is trained (Srivastava et al. 2014).
+        input_dropout: share of pixels left out when the classifier is trained.
+        gibbs_steps: length of the top machine's chain that pictures are drawn with.
+        start_share: share of the top machine's visible units that are on where that chain starts; near the share in the
+            data, chains come to the data sooner.
     """
 
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt | None = None
     image_size: tuple[PositiveInt, PositiveInt] | None = None
-    hidden_sizes: tuple[PositiveInt, ...] = (500, 500)
+    hidden_sizes: tuple[PositiveInt, ...] = (500, 500, 2000)
+    dropout: Probability = 0.0
+    input_dropout: Probability = 0.0
+    gibbs_steps: PositiveInt = 1000
+    start_share: Fraction = 0.5
 
     def __post_init__(self) -> None:
         if not self.hidden_sizes:
@@ -82,7 +93,7 @@ class DeepBeliefNetwork(nn.Module):
             )
         self.config, self.feature_size = config, config.hidden_sizes[-1]
         sizes = (config.in_channels * config.image_size[0] * config.image_size[1], *config.hidden_sizes)
-        self.blocks = nn.ModuleList(RBMLayer(visible_size=v, hidden_size=h) for v, h in itertools.pairwise(sizes))
+        self.blocks = nn.ModuleList(BeliefLayer(visible_size=v, hidden_size=h) for v, h in itertools.pairwise(sizes))
         self.classifier = nn.Linear(sizes[-1], config.num_classes)
         self.reset_parameters()
 
@@ -107,12 +118,27 @@ class DeepBeliefNetwork(nn.Module):
         """What machine `index` sees: the pictures, carried up through the machines below it."""
         x = images.flatten(1)
         for below in range(index):
-            x = self.energy_layer(below).hidden_probabilities(x)
+            x = self.energy_layer(below)(x)
         return x
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Activations of the top machine's hidden units."""
-        return self.visible_units(images, len(self.blocks))
+        """Activations of the top machine's hidden units; in training mode some units are left out on the way."""
+        x = F.dropout(images.flatten(1), self.config.input_dropout, self.training)
+        for index in range(len(self.blocks)):
+            x = self.energy_layer(index)(x)
+            x = F.dropout(x, self.config.dropout, self.training)
+        return x
+
+    def sample_pictures(self, sample_ids: Int[Tensor, " B"], draws: Draws) -> Float[Tensor, "B C H W"]:
+        """Pictures in [0, 1]: a chain of `gibbs_steps` in the top machine, then probabilities down to the pixels.
+
+        They are the data's only as long as every machine is as it was trained: fine-tuning moves the weights away.
+        """
+        top, steps, share = self.energy_layer(len(self.blocks) - 1), self.config.gibbs_steps, self.config.start_share
+        x = gibbs_chain(top, sample_ids, draws, steps=steps, start_share=share)
+        for index in reversed(range(len(self.blocks) - 1)):
+            x = self.energy_layer(index).visible_probabilities(x)
+        return x.view(len(x), -1, *(self.config.image_size or ()))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
@@ -122,7 +148,7 @@ class DeepBeliefNetwork(nn.Module):
 PRESETS = {
     "deep_belief_network": DeepBeliefNetworkConfig(),
     "deep_belief_network-tiny": DeepBeliefNetworkConfig(
-        num_classes=5, in_channels=1, image_size=(6, 6), hidden_sizes=(8, 6)
+        num_classes=5, in_channels=1, image_size=(6, 6), hidden_sizes=(8, 6), gibbs_steps=5
     ),
 }
 

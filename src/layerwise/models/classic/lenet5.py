@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt
@@ -150,7 +151,8 @@ class LeNet5(nn.Module):
     def _c3(self, x: Tensor) -> Tensor:
         if self.connection_mask is None:
             return self.conv2(x)
-        return F.conv2d(x, self.conv2.weight * self.connection_mask, self.conv2.bias)
+        masked = self.conv2.weight * self.connection_mask
+        return functional_call(self.conv2, {"weight": masked}, (x,))  # hooks see the layer run
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
