@@ -18,7 +18,7 @@ from layerwise.data.examples import Examples, Splits
 from layerwise.data.npz import Npz, NpzConfig
 from layerwise.data.own import item_columns
 from layerwise.data.splits import prepare
-from layerwise.data.table import Schema, encode, find_delimiter, read_table, to_dates, to_numbers
+from layerwise.data.table import Schema, encode, find_delimiter, read_table, remarks, to_numbers
 
 COLOURS, KINDS = ("red", "green", "blue"), ("yes", "no")
 ROWS = "age,colour,born,kind\n" + "".join(
@@ -46,7 +46,7 @@ def whole(part: Examples | None) -> dict[str, torch.Tensor]:
 def test_columns_are_told_apart(tmp_path: Path) -> None:
     splits = csv_splits(write(tmp_path / "a.csv", ROWS), target="kind")
     schema = Schema.from_json(splits.extras["table"])
-    assert (schema.numeric, schema.date, list(schema.categories)) == (("age",), ("born",), ["colour"])
+    assert (schema.numeric, schema.date, list(schema.categories)) == (("age",), {"born": "iso"}, ["colour"])
     assert schema.categories["colour"] == ["blue", "green", "red"]
     assert splits.class_names == ["no", "yes"]
     batch = whole(splits.train)
@@ -62,20 +62,6 @@ def test_schema_survives_json(tmp_path: Path) -> None:
 
     tree = csv_splits(write(tmp_path / "a.csv", ROWS), target="kind").extras["table"]
     assert Schema.from_json(json.loads(json.dumps(tree))).to_json() == tree
-
-
-def test_date_features_are_days_and_place_in_year_and_week() -> None:
-    days = to_dates(["1970-01-01", "2000/03/01", "1969-12-31T12:00", "NA", "2024-02-29 06:00"], ["NA"])
-    assert days is not None
-    assert days[[0, 1, 2, 4]].tolist() == [0.0, 11017.0, -0.5, 19782.25]  # by hand from the calendar
-    assert np.isnan(days[3])
-    assert to_dates(["2024-02-30"], []) is None
-    from layerwise.data.table import date_features
-
-    weeks = date_features(np.array([4.0, 11.0, 8.0]))  # two Mondays and a Friday
-    assert weeks[0, 3:].tolist() == pytest.approx(weeks[1, 3:].tolist(), abs=1e-9)
-    assert weeks[0, 3:].tolist() == pytest.approx([0.0, 1.0], abs=1e-9)
-    assert weeks[2, 3] == pytest.approx(np.sin(2 * np.pi * 4 / 7), abs=1e-9)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -123,7 +109,6 @@ def test_unknown_target_has_a_suggestion(tmp_path: Path) -> None:
         ("a,b\n", "no rows"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells, the header has 2"),
         ("a,a\n1,2\n", "'a' is named twice"),
-        ("a,\n1,2\n", "a column has no name"),
         ("1,2\n3,4\n", r"looks like data.*data\.columns"),
     ],
 )
@@ -209,6 +194,169 @@ def test_decimal_commas() -> None:
     assert to_numbers(["3,5", "1.200,25", ""], [""], ",")[:2].tolist() == [3.5, 1200.25]  # type: ignore[index]
     assert to_numbers(["3,5"], []) is None
     assert to_numbers(["inf"], []) is None
+    assert to_numbers(["1.5"], [], ",") is None  # its point would be lost
+    assert to_numbers(["1,234", "-1,234,567.5", "12"], []).tolist() == [1234.0, -1234567.5, 12.0]  # type: ignore[union-attr]
+    assert to_numbers(["1,23"], []) is None
+    assert to_numbers(["0,234"], []) is None  # no thousands begin with 0
+
+
+def test_decimal_mark_is_found_out_and_told(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 7},{i % 10}5;1.2{i % 10}0,5;{KINDS[i % 2]}\n" for i in range(40))
+    splits = csv_splits(write(tmp_path / "a.csv", "x;z;kind\n" + rows), target="kind")
+    found = whole(splits.train)["numeric"][:2].tolist()
+    assert found == [pytest.approx([0.05, 1200.5]), pytest.approx([1.15, 1210.5])]
+    assert [w for w in splits.warnings if "decimal commas, as x='0,05'" in w]
+
+
+def test_thousands_and_decimals_that_look_alike_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "x;kind\n" + "".join(f"{i + 1},{i}00;{KINDS[i % 2]}\n" for i in range(1, 10)))
+    with pytest.raises(DataError, match=r"x='2,100' part thousands or decimals\? Set data\.decimal=\."):
+        csv_splits(path, target="kind")
+    points = whole(csv_splits(path, target="kind", decimal=".").train)["numeric"]
+    commas = whole(csv_splits(path, target="kind", decimal=",").train)["numeric"]
+    assert points[0, 0] == 2100
+    assert commas[0, 0] == pytest.approx(2.1)
+
+
+def test_columns_without_a_name_are_numbered(tmp_path: Path) -> None:
+    """As pandas writes its index, and with a delimiter at the end of the lines."""
+    text = ",x,kind,\n" + "".join(f"{i},{i % 7},{KINDS[i % 2]},\n" for i in range(30))
+    splits = csv_splits(write(tmp_path / "a.csv", text), target="kind")
+    assert Schema.from_json(splits.extras["table"]).numeric == ("x",)
+    told = " ".join(splits.warnings)
+    assert "'column 1' counts the rows" in told
+    assert "'column 4' is always missing" in told
+
+
+def test_identifiers_of_huge_numbers_are_told(tmp_path: Path) -> None:
+    text = "customer,x,kind\n" + "".join(f"{9_007_199_254 + i * i * 7919},{i % 7},{KINDS[i % 2]}\n" for i in range(60))
+    warnings = csv_splits(write(tmp_path / "a.csv", text), target="kind").warnings
+    assert [
+        w for w in warnings if "'customer' has another whole number in every row" in w and "data.drop=customer" in w
+    ]
+    assert not [w for w in warnings if "'x'" in w]
+
+
+def test_words_in_a_column_of_numbers_are_named_by_line(tmp_path: Path) -> None:
+    rows = [f"{i * 1.5},{KINDS[i % 2]}\n" for i in range(80)]
+    rows[40] = "unknown,yes\n"
+    path = write(tmp_path / "a.csv", "x,kind\n" + "".join(rows))
+    with pytest.raises(DataError, match=r"line 42: x='unknown' is not a number\. 79 of the column's 80 cells are"):
+        csv_splits(path, target="kind")
+    assert whole(csv_splits(path, target="kind", missing=("unknown",)).train)["numeric"][40].isnan().all()
+
+
+def test_whole_numbers_written_in_two_ways_are_one_class(tmp_path: Path) -> None:
+    text = "x,y\n" + "".join(f"{i * 0.37},{['0', '1', '1.0'][i % 3]}\n" for i in range(30))
+    splits = csv_splits(write(tmp_path / "a.csv", text), target="y")
+    assert splits.class_names == ["0", "1"]
+    assert whole(splits.train)["labels"][:4].tolist() == [0, 1, 1, 0]
+
+
+def test_one_row_or_a_target_that_never_varies_is_refused(tmp_path: Path) -> None:
+    def prepared(text: str) -> Splits:
+        path = write(tmp_path / "a.csv", text)
+        return prepare(parse_component("data", {"name": "csv", "root": str(path), "target": "kind"}, "data"), 0)
+
+    with pytest.raises(DataError, match=r"no column to predict|leaves one part empty"):
+        prepared("x,kind\n1,yes\n")
+    with pytest.raises(DataError, match="are of one class, 'yes'"):
+        prepared("x,kind\n" + "".join(f"{i % 7},yes\n" for i in range(30)))
+
+
+def test_all_columns_missing_leaves_nothing_to_predict_from(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no column to predict 'kind' from"):
+        csv_splits(write(tmp_path / "a.csv", "x,kind\n" + "NA,yes\n,no\n" * 20), target="kind")
+
+
+def test_new_file_is_remarked_on_by_column_value_and_line(tmp_path: Path) -> None:
+    schema = Schema.from_json(csv_splits(write(tmp_path / "a.csv", ROWS), target="kind").extras["table"])
+    new = read_table(b"age,colour,born,extra\n1,red,2020-01-01,x\n2,mauve,2020-01-01,x\n3,mauve,2020-01-01,x\n", "new")
+    (unknown, unused) = remarks(new, schema)
+    assert unknown == (
+        "new: 2 of 3 rows have values of 'colour' that training did not see: 'mauve' (2), first in line 3. They count "
+        "as an unknown value."
+    )
+    assert unused == "new: columns that training did not have are not used: extra."
+    lacking = read_table(b"age,born\n1,2020-01-01\n", "new")
+    assert list(remarks(lacking, schema, {"colour"})) == [
+        "new has no column 'colour': all its values are taken as missing."
+    ]
+    assert encode(lacking, schema, {"colour"})["categories"].tolist() == [[0]]
+
+
+def test_columns_that_training_left_out_are_not_remarked_on(tmp_path: Path) -> None:
+    schema = Schema.from_json(csv_splits(write(tmp_path / "a.csv", ROWS), target="kind", drop=("age",)).extras["table"])
+    assert list(remarks(read_table(ROWS.encode(), "new"), schema)) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- dates
+
+
+def dated(tmp_path: Path, cells: list[str], **options: Any) -> Splits:
+    text = "when;x;kind\n" + "".join(f"{cell};{i % 7};{KINDS[i % 2]}\n" for i, cell in enumerate(cells))
+    return csv_splits(write(tmp_path / "a.csv", text), target="kind", **options)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["31/01/2024", "01/02/2024"], "day_first"),
+        (["31.01.2024", "1.2.2024"], "day_first"),
+        (["01.02.2024", "1.3.2024"], "day_first"),  # points: nobody writes the month first
+        (["01/31/2024", "2/1/2024 3:04 PM"], "month_first"),
+        (["31 Jan 2024", "1-Feb-2024"], "month_name"),
+        (["January 31, 2024", "Feb 1 2024"], "month_name"),
+        (["2024-01-31", "2024/02/01"], "iso"),
+    ],
+)
+def test_ways_to_write_dates_are_found_out(tmp_path: Path, cells: list[str], kind: str) -> None:
+    splits = dated(tmp_path, [*cells, ""] * 20)
+    assert Schema.from_json(splits.extras["table"]).date == {"when": kind}
+    days = whole(splits.train)["numeric"][:, 1]
+    expected = {"31": 19753, "1.": 19754}  # 2024-01-31 is day 19,753
+    first = 19754 if cells[0] == "01.02.2024" else expected["31"]
+    assert int(days[0]) == first
+    assert days[2].isnan()
+
+
+def test_dates_in_several_ways_of_writing_are_told(tmp_path: Path) -> None:
+    warning = dated(tmp_path, ["13/02/2024", "02/13/2024", "02/14/2024"] * 15).warnings[0]
+    assert "'when' has dates in several ways of writing, such as '13/02/2024' and '02/13/2024'" in warning
+
+
+def test_days_and_months_that_look_alike_are_asked_for(tmp_path: Path) -> None:
+    cells = ["01/02/2024", "03/04/2024"] * 10
+    with pytest.raises(DataError, match=r"when='01/02/2024' can be read day first or month first.*data\.date_order="):
+        dated(tmp_path, cells)
+    assert whole(dated(tmp_path, cells, date_order="day_first").train)["numeric"][0, 1] == 19754  # 1 February
+    assert whole(dated(tmp_path, cells, date_order="month_first").train)["numeric"][0, 1] == 19724  # 2 January
+
+
+def test_dates_written_as_numbers_are_told_and_read_when_named(tmp_path: Path) -> None:
+    for cells, days in (
+        (["1706659200", "1706745600", "1706832000"], 19753),  # 2024-01-31T00:00:00Z
+        (["1706659200000", "1706745600000", "1706832000000"], 19753),
+        (["20240131", "20240201", "20240202"], 19753),
+    ):
+        splits = dated(tmp_path, cells * 10)
+        assert [w for w in splits.warnings if "'when' looks like dates written as numbers; data.date=when" in w]
+        assert whole(dated(tmp_path, cells * 10, date=("when",)).train)["numeric"][0, 1] == days
+    with pytest.raises(DataError, match=r"line 3: when='soon' is not a date; known are"):
+        dated(tmp_path, ["2024-01-31", "soon"] * 10, date=("when",))
+
+
+def test_times_of_day_give_their_place_in_the_day(tmp_path: Path) -> None:
+    splits = dated(tmp_path, ["2024-01-31T06:00", "2024-01-31T18:00+06:00", ""] * 10)
+    schema = Schema.from_json(splits.extras["table"])
+    assert schema.times == ("when",)
+    numeric = whole(splits.train)["numeric"]
+    assert numeric.shape[1] == 1 + 7 == len(schema.numeric_names) == len(schema.numeric_sources)
+    assert numeric[0, 1].item() == pytest.approx(19753.25)
+    assert numeric[1, 1].item() == pytest.approx(19753.5)  # six hours east of Greenwich: noon there
+    assert numeric[0, 6:].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+    assert numeric[1, 6:].tolist() == pytest.approx([0.0, -1.0], abs=1e-6)
+    assert numeric[2, 1:].isnan().all()
 
 
 def test_train_and_test_files_of_a_folder_or_zip(tmp_path: Path) -> None:
@@ -247,9 +395,9 @@ def test_new_file_with_a_wrong_cell_names_line_and_column(tmp_path: Path) -> Non
     schema = Schema.from_json(csv_splits(write(tmp_path / "a.csv", ROWS), target="kind").extras["table"])
     with pytest.raises(DataError, match="line 3: age='old' is not a number"):
         encode(read_table(b"age,colour,born\n1,red,2020-01-01\nold,red,2020-01-01\n", "new"), schema)
-    with pytest.raises(DataError, match="born='yesterday' is not a date"):
+    with pytest.raises(DataError, match=r"line 2: born='yesterday' is not a date \(iso\)"):
         encode(read_table(b"age,colour,born\n1,red,yesterday\n", "new"), schema)
-    with pytest.raises(DataError, match="lacks 2 columns: age, born"):
+    with pytest.raises(DataError, match="lacks 2 columns 'age', 'born', of which training had a value in every row"):
         encode(read_table(b"aeg,colour\n1,red\n", "new"), schema)
 
 

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import DataError
 from layerwise.data.csv_table import CSV, CSVConfig
-from layerwise.data.examples import Splits, Subset
-from layerwise.tasks.tabular import TablePreprocessing, measure
+from layerwise.data.examples import Splits
+from layerwise.tasks.calibration import reliability
+from layerwise.tasks.regression import RegressionMetrics
 from layerwise.tasks.tabular_classification import (
     TabularClassification,
     TabularClassificationConfig,
     TabularMetrics,
+    auc_interval,
     roc_auc,
 )
-from layerwise.tasks.tabular_regression import RegressionMetrics, TabularRegression, TabularRegressionConfig
+from layerwise.tasks.tabular_regression import TabularRegression, TabularRegressionConfig
 
 ROWS = [
     # size, weight, colour, kind
@@ -66,39 +68,6 @@ def test_categories_are_missing_unseen_or_rare_and_known(tmp_path: Path) -> None
     categories = task.inputs(splits.train.collate(torch.arange(6)))["categories"]
     assert categories[:, 0].tolist() == [3, 3, 2, 2, 0, 1]  # blue 2, red 3; green occurs once: as unseen ones
     assert task.facts() == {"num_numeric": 3, "category_sizes": (4,), "num_outputs": 2, "num_classes": 2}
-
-
-def test_only_training_rows_are_learned_from(tmp_path: Path) -> None:
-    splits = splits_of(tmp_path)
-    assert splits.train is not None
-    splits.train = Subset(splits.train, torch.tensor([0, 2]))
-    statistics = measure(splits.train, min_count=1)
-    assert statistics.mean == [2.0, 20.0]
-    assert statistics.std == [1.0, 10.0]
-    assert statistics.indicated == []
-    made = TablePreprocessing(statistics)(torch.tensor([[2.0, 20.0]] * 5), torch.tensor([[0], [1], [2], [3], [4]]))
-    assert made[1][:, 0].tolist() == [0, 2, 1, 3, 1]  # blue and red were seen; green and new words not
-
-
-def test_statistics_hold_far_from_zero() -> None:
-    from layerwise.data.examples import TensorExamples
-
-    numbers = (1e6 + torch.arange(20_000).double() % 10)[:, None].float()
-    statistics = measure(
-        TensorExamples({"numeric": numbers, "categories": torch.zeros(20_000, 0, dtype=torch.int64)}), min_count=1
-    )
-    assert statistics.mean == pytest.approx([1e6 + 4.5], rel=1e-12)
-    assert statistics.std == pytest.approx([math.sqrt(8.25)], rel=1e-9)
-
-
-def test_constant_column_divides_by_one() -> None:
-    from layerwise.data.examples import TensorExamples
-
-    table = {"numeric": torch.full((7, 1), 3.3), "categories": torch.zeros(7, 0, dtype=torch.int64)}
-    statistics = measure(TensorExamples(table), min_count=1)
-    assert statistics.std == [1.0]
-    made = TablePreprocessing(statistics)(table["numeric"], table["categories"])[0]
-    assert made.abs().max() < 1e-6
 
 
 def test_state_is_json_and_gives_the_same_task_back(tmp_path: Path) -> None:
@@ -196,13 +165,71 @@ def test_metrics_of_two_processes_merge_to_those_of_one() -> None:
     assert merged.compute() == pytest.approx(parts[0].compute())
 
 
-def test_auc_is_left_out_where_it_means_nothing() -> None:
+def test_auc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(60, 4, generator=generator), torch.randint(0, 4, (60,), generator=generator)
+    metrics = TabularMetrics(["a", "b", "c", "d"])
+    metrics.update_from(logits, labels, torch.arange(60))
+    probabilities = logits.double().softmax(1)
+    expected = roc_auc_score(labels.numpy(), probabilities.numpy(), multi_class="ovr", average="macro")
+    assert metrics.compute()["auc"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_of_classes_that_the_split_lacks_is_left_out() -> None:
     three = TabularMetrics(["a", "b", "c"])
-    three.update_from(torch.eye(3), torch.arange(3), torch.arange(3))
-    assert "auc" not in three.compute()
+    three.update_from(torch.eye(3)[:2], torch.tensor([0, 1]), torch.arange(2))
+    assert three.compute()["auc"] == 1.0  # of the first two; nothing is known of the third
     one_sided = TabularMetrics(["a", "b"])
     one_sided.update_from(torch.eye(2), torch.zeros(2, dtype=torch.int64), torch.arange(2))
     assert "auc" not in one_sided.compute()
+    assert "auc" not in one_sided.table()["intervals"]
+
+
+def test_auc_interval_is_delongs() -> None:
+    """Against the definition: variances of each positive's share of beaten negatives, and the reverse."""
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randint(0, 12, (50,), generator=generator).double()
+    positives = torch.rand(50, generator=generator) < 0.3
+    good, bad = scores[positives].numpy(), scores[~positives].numpy()
+    wins = np.array([[1.0 if g > b else 0.5 if g == b else 0.0 for b in bad] for g in good])
+    variance = wins.mean(1).var(ddof=1) / len(good) + wins.mean(0).var(ddof=1) / len(bad)
+    low, high = auc_interval(scores, positives)
+    assert low == pytest.approx(wins.mean() - 1.959964 * np.sqrt(variance), abs=1e-12)
+    assert high == pytest.approx(min(1.0, wins.mean() + 1.959964 * np.sqrt(variance)), abs=1e-12)
+
+
+def test_reliability_rows_are_counts_by_probability() -> None:
+    probabilities = torch.tensor([0.05, 0.15, 0.12, 0.95, 1.0, 0.99, 0.97])
+    came_true = torch.tensor([False, True, False, True, True, True, False])
+    rows = reliability(probabilities, came_true)
+    assert [(row["predicted"], row["count"]) for row in rows] == [
+        ("0% to 10%", 1),
+        ("10% to 20%", 2),
+        ("90% to 100%", 4),
+    ]
+    assert rows[1]["mean predicted"] == pytest.approx(0.135)
+    assert [row["came true"] for row in rows] == [0.0, 0.5, 0.75]
+    assert all(row["low"] <= row["came true"] <= row["high"] for row in rows)
+
+
+def test_report_shows_calibration_of_the_second_class(tmp_path: Path) -> None:
+    splits, task = splits_of(tmp_path), bound(tmp_path)
+    splits.test = splits.train
+    held = torch.tensor([[0.0, 2.0], [0.0, -2.0]])
+    network = nn.Linear(1, 1)  # has parameters, whose device the pictures ask for
+    network.forward = lambda numeric, categories: held[(torch.arange(len(numeric)) % 2)]  # type: ignore[method-assign]
+    ((caption, path),) = task.pictures(network, splits, tmp_path / "pictures")
+    assert "how often b came true" in caption
+    assert path.read_bytes().startswith(b"\x89PNG")
+    metrics = task.accumulator()
+    assert splits.train is not None
+    metrics.update(network, task.inputs(splits.train.collate(torch.arange(6))))
+    likely = 1 / (1 + math.exp(-2.0))
+    rows = metrics.table()["calibration"]
+    assert [row["mean predicted"] for row in rows] == pytest.approx([1 - likely, likely])
+    assert [row["came true"] for row in rows] == [1.0, 0.0]  # b is every second row, and given the lower score
 
 
 def test_regression_metrics_are_in_the_targets_units(tmp_path: Path) -> None:
@@ -218,7 +245,7 @@ def test_regression_metrics_are_in_the_targets_units(tmp_path: Path) -> None:
     held = torch.from_numpy((f - y.mean()) / y.std())[:, None]
     inputs = task.inputs(batch)
     network = Given(held)
-    metrics = RegressionMetrics(task.target_std)
+    metrics = RegressionMetrics(task.scale)
     half = y < np.median(y)  # their mean is not the training rows'
     for ids in torch.from_numpy(np.flatnonzero(half)).split(17):
         part = {key: value[ids] for key, value in inputs.items()}
@@ -227,6 +254,12 @@ def test_regression_metrics_are_in_the_targets_units(tmp_path: Path) -> None:
     wrong = (y - f)[half]
     assert values["rmse"] == pytest.approx(float(np.sqrt(np.mean(wrong**2))), rel=1e-5)
     assert values["mae"] == pytest.approx(float(np.mean(np.abs(wrong))), rel=1e-5)
+    squares, distances = wrong**2, np.abs(wrong)
+    half_width = 1.959964 * squares.std(ddof=1) / np.sqrt(len(wrong))
+    intervals = metrics.table()["intervals"]
+    assert intervals["rmse"][1] == pytest.approx(float(np.sqrt(squares.mean() + half_width)), rel=1e-5)
+    half_width = 1.959964 * distances.std(ddof=1) / np.sqrt(len(wrong))
+    assert intervals["mae"][0] == pytest.approx(float(distances.mean() - half_width), rel=1e-5)
     spread = float(np.sum((y[half] - y[half].mean()) ** 2))
     assert values["r2"] == pytest.approx(1 - float(np.sum(wrong**2)) / spread, rel=1e-5)
     predicted = task.predict(network, {**inputs, "numeric": torch.arange(40)[:, None].double()})
@@ -247,13 +280,29 @@ def test_rows_of_a_new_file_are_decoded_by_name_in_any_order(tmp_path: Path) -> 
     assert torch.equal(task.inputs(first)["numeric"], trained["numeric"])
     assert torch.equal(task.inputs(first)["categories"], trained["categories"])
     assert task.inputs(second)["categories"].tolist() == [[1]]
+    unknown, unused = task.remarks()
+    assert "1 of 2 rows have values of 'colour' that training did not see: 'purple' (1), first in line 3" in unknown
+    assert "not used: extra" in unused
+    assert task.remarks() == []
     assert task.inputs(second)["numeric"][0, 1:].tolist() == [0.0, 1.0]
 
 
-def test_missing_columns_of_a_new_file_are_named(tmp_path: Path) -> None:
+def test_missing_column_of_a_new_file_is_missing_values_where_training_had_some(tmp_path: Path) -> None:
     task = bound(tmp_path)
-    (tmp_path / "new.csv").write_text("size,wieght,colour\n1,2,red\n")
-    with pytest.raises(DataError, match=r"lacks 1 columns: weight\. Did you mean 'wieght'\?"):
+    (tmp_path / "new.csv").write_text("size\n3\n")
+    ((_, row),) = task.decode([str(tmp_path / "new.csv")])
+    assert [text.partition(" has no ")[2] for text in task.remarks()] == [
+        "column 'weight': all its values are taken as missing.",
+        "column 'colour': all its values are taken as missing.",
+    ]
+    assert task.inputs(row)["numeric"][0, 1:].tolist() == [0.0, 1.0]
+    assert task.inputs(row)["categories"].tolist() == [[0]]
+
+
+def test_missing_column_of_a_new_file_is_an_error_where_training_always_had_values(tmp_path: Path) -> None:
+    task = bound(tmp_path)
+    (tmp_path / "new.csv").write_text("sise,weight,colour\n1,2,red\n")
+    with pytest.raises(DataError, match=r"lacks the column 'size', of which training had a value in.*mean 'sise'\?"):
         task.decode([str(tmp_path / "new.csv")])
     with pytest.raises(DataError, match="no such file"):
         task.decode([str(tmp_path / "nothing.csv")])
@@ -267,8 +316,11 @@ def test_new_file_without_header_may_lack_the_target(tmp_path: Path) -> None:
     task.bind(CSV(CSVConfig(root=str(path), target="kind", columns=columns, numeric=("size",))).splits())
     (tmp_path / "with.csv").write_text("3,30,blue,a\n")
     (tmp_path / "without.csv").write_text("3,30,blue\n")
-    (_, ours), (_, theirs) = task.decode([str(tmp_path / "with.csv"), str(tmp_path / "without.csv")])
+    (tmp_path / "named.csv").write_text("colour,weight,size\nblue,30,3\n")
+    files = [str(tmp_path / name) for name in ("with.csv", "without.csv", "named.csv")]
+    (_, ours), (_, theirs), (_, named) = task.decode(files)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert all(torch.equal(ours[key], named[key]) for key in theirs)
 
 
 def test_prediction_names_the_class_and_all_scores(tmp_path: Path) -> None:

@@ -2,16 +2,16 @@
 
 A table becomes `numeric` float32 [N, F] (NaN where a value is missing) and `categories` int64 [N, G] (0 missing, 1..
 the column's known values). What the columns mean is a `Schema`: plain values that travel with the weights, so that
-predict reads new files the same way.
+predict reads new files the same way. How dates are written is in `data/dates.py`.
 """
 
 import csv
 import gzip
 import io
-import math
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.core.suggest import did_you_mean
+from layerwise.data.dates import DATE_PARTS, TIME_PARTS, date_features, to_days
 
-MISSING = ("", "NA", "N/A", "n/a", "?", "nan", "NaN", "NAN", "null", "NULL")
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "?", "nan", "NaN", "NAN", "NaT", "null", "NULL")
 _DELIMITERS = (",", ";", "\t", "|")
-_DATE_PARTS = ("days", "year_sin", "year_cos", "week_sin", "week_cos")
-_EPOCH = datetime(1970, 1, 1)
+_SHOWN = 5
+_LONGEST = 40  # letters of a cell shown in a message
+_POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+_COMMA_NUMBER = re.compile(r"[+-]?([1-9]\d{0,2}(\.\d{3})+|\d*)(,\d*)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +36,23 @@ class Schema:
 
     Args:
         numeric: columns read as numbers, in order.
-        date: columns read as dates, each giving five numbers: days since 1970, place in the year and in the week as
-            sine and cosine.
+        date: column read as dates -> how they are written (see `data/dates.py`). Each gives five numbers: days since
+            1970, place in the year and in the week as sine and cosine.
+        times: date columns with times of day, which give their place in the day as well.
         categories: column -> known values, in order of their index from 1.
         target: the column to predict.
         classes: its values in order of label; empty where it is a number.
+        ignored: the training file's other columns, which are no inputs.
         missing, decimal, delimiter, encoding, columns: how files are read, see `CSVConfig`.
     """
 
     numeric: tuple[str, ...]
-    date: tuple[str, ...] = ()
+    date: dict[str, str] = field(default_factory=dict)
+    times: tuple[str, ...] = ()
     categories: dict[str, list[str]] = field(default_factory=dict)
     target: str
     classes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = MISSING
     decimal: str = "."
     delimiter: str | None = None
@@ -53,9 +60,22 @@ class Schema:
     columns: tuple[str, ...] = ()
 
     @property
+    def inputs(self) -> list[str]:
+        """The file's columns that are inputs."""
+        return [*self.numeric, *self.date, *self.categories]
+
+    @property
+    def numeric_sources(self) -> list[str]:
+        """The file's column behind each column of `numeric`."""
+        return [*self.numeric, *(name for name in self.date for _ in self._parts(name))]
+
+    @property
     def numeric_names(self) -> list[str]:
         """One name a column of `numeric`."""
-        return [*self.numeric, *(f"{name} ({part})" for name in self.date for part in _DATE_PARTS)]
+        return [*self.numeric, *(f"{name} ({part})" for name in self.date for part in self._parts(name))]
+
+    def _parts(self, name: str) -> tuple[str, ...]:
+        return (*DATE_PARTS, *TIME_PARTS) if name in self.times else DATE_PARTS
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,10 +112,13 @@ def read_table(
 ) -> Table:
     """A CSV file's cells, blanks around them removed; blank lines are left out.
 
+    A column without a name (an index that pandas wrote, a delimiter at the end of the lines) is called "column 3".
+
     Args:
         data: the file's bytes, gzipped or not.
         name: of the file, for messages.
-        columns: names of the columns where the file has no header line.
+        columns: names of the columns where the file has no header line; not used where most cells of the first line are
+            such names.
         optional: one of `columns` that the file may lack (the target, in files to predict on).
         delimiter: between cells; None finds out.
         encoding: of the text.
@@ -108,7 +131,8 @@ def read_table(
     except (EOFError, OSError) as error:
         raise DataError(f"{name} is damaged: {error}.") from error
     except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. latin-1.") from error
+        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. {other}.") from error
     delimiter = delimiter or find_delimiter(text)
     if len(delimiter) != 1:
         raise ConfigError(f"data.delimiter={delimiter!r}: must be one character.")
@@ -126,11 +150,14 @@ def read_table(
     if not rows:
         raise DataError(f"{name} is empty.")
     header = list(columns)
+    if header and 2 * len(set(rows[0]) & set(header)) > len(set(rows[0])):
+        header = []  # the file has a header line after all
     if optional in header and len(rows[0]) == len(header) - 1:
         header.remove(optional)
     if not header:
         header, rows, lines = rows[0], rows[1:], lines[1:]
         _check_header(header, name)
+        header = [cell or f"column {place}" for place, cell in enumerate(header, 1)]
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise DataError(
@@ -147,11 +174,10 @@ def _check_header(header: list[str], name: str) -> None:
             f"{name}: the first line looks like data, not column names ({numbers[0]!r}). Name the columns with "
             f"data.columns=a,b,c."
         )
-    doubles = sorted({cell for cell in header if header.count(cell) > 1})
-    if doubles or "" in header:
-        problem = f"the column {doubles[0]!r} is named twice" if doubles and doubles[0] else "a column has no name"
+    if doubles := sorted({cell for cell in header if cell and header.count(cell) > 1}):
         raise DataError(
-            f"{name}: {problem}. Mend the header, or remove it and name the columns with data.columns=a,b,c."
+            f"{name}: the column {doubles[0]!r} is named twice. Mend the header, or remove it and name the columns "
+            f"with data.columns=a,b,c."
         )
 
 
@@ -180,79 +206,83 @@ def find_delimiter(text: str, lines: int = 50) -> str:
 # ------------------------------------------------------------------------------------------------- cells to tensors
 
 
-def to_numbers(cells: Sequence[str], missing: Sequence[str], decimal: str = ".") -> NDArray[np.float64] | None:
-    """Numbers with NaN for missing cells; None if a cell is no finite number."""
-    absent = set(missing)
-    plain = ["nan" if cell in absent else cell for cell in cells]
-    if decimal == ",":
-        plain = [cell.replace(".", "").replace(",", ".") for cell in plain]
-    try:
-        values = np.array([float(cell) for cell in plain], dtype=np.float64)
-    except ValueError:
-        return None
-    gaps = np.array([cell in absent for cell in cells])
-    return values if bool(np.isfinite(values[~gaps]).all()) else None
-
-
-def to_dates(cells: Sequence[str], missing: Sequence[str]) -> NDArray[np.float64] | None:
-    """Days since 1970 of ISO 8601 dates and times (also with / for -), NaN for missing cells; None if a cell is no
-    such date.
+def to_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".") -> NDArray[np.float64] | None:
+    """Numbers with NaN for missing cells; None if a cell is no finite number. Thousands may be marked (1,234.5, or
+    1.234,5 with decimal commas).
     """
     absent = set(missing)
-    days = np.full(len(cells), np.nan)
+    read = float if decimal == "." else _comma_float
+    values = np.empty(len(cells), dtype=np.float64)
     for i, cell in enumerate(cells):
         if cell in absent:
+            values[i] = np.nan
             continue
         try:
-            moment = datetime.fromisoformat(cell.replace("/", "-"))
+            values[i] = read(cell)
         except ValueError:
+            if decimal != "." or not _POINT_THOUSANDS.fullmatch(cell):
+                return None
+            values[i] = float(cell.replace(",", ""))
+        if not np.isfinite(values[i]):
             return None
-        days[i] = (moment.replace(tzinfo=None) - _EPOCH).total_seconds() / 86400
-    return days
+    return values
 
 
-def date_features(days: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N] days since 1970 -> [N, 5], see `Schema`."""
-    year, week = 2 * math.pi * days / 365.2425, 2 * math.pi * (days + 3) / 7  # 1970 began on a Thursday
-    return np.stack([days, np.sin(year), np.cos(year), np.sin(week), np.cos(week)], axis=1)
+def _comma_float(cell: str) -> float:
+    """ "1.234,5" -> 1234.5.
+
+    Raises:
+        ValueError: no such number; 1.5 is none, since its point would be lost.
+    """
+    if not _COMMA_NUMBER.fullmatch(cell):
+        raise ValueError(cell)
+    return float(cell.replace(".", "").replace(",", "."))
 
 
-def encode(table: Table, schema: Schema) -> dict[str, torch.Tensor]:
+def decimal_marks(cells: Sequence[str], missing: Collection[str]) -> set[str]:
+    """Decimal marks, of . and , with which all cells are numbers, if any cell has a comma; empty for other columns."""
+    present = [cell for cell in cells if cell not in missing]
+    if not any("," in cell for cell in present):
+        return set()
+    return {mark for mark in (".", ",") if to_numbers(present, (), mark) is not None}
+
+
+def encode(table: Table, schema: Schema, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
     """`numeric` [N, F] and `categories` [N, G] of a table; category values that the schema does not know get the index
     after the last.
+
+    Args:
+        table: cells.
+        schema: what they mean.
+        without: columns that the table may lack; all their values are missing.
 
     Raises:
         DataError: a column is missing, or has cells of another kind.
     """
-    wanted = [*schema.numeric, *schema.date, *schema.categories]
-    if absent := [name for name in wanted if name not in table.columns]:
+    if absent := [name for name in schema.inputs if name not in table.columns and name not in without]:
         near = did_you_mean(absent[0], table.columns)
-        raise DataError(f"{table.name} lacks {len(absent)} columns: {', '.join(absent[:10])}.{near}")
+        many = f"lacks {len(absent)} columns" if len(absent) > 1 else "lacks the column"
+        names = ", ".join(map(repr, absent[:10]))
+        raise DataError(f"{table.name} {many} {names}, of which training had a value in every row.{near}")
+    gone, missing = [""] * len(table), {"", *schema.missing}
     numeric: list[NDArray[np.float64]] = []
     for name in schema.numeric:
-        values = to_numbers(table.columns[name], schema.missing, schema.decimal)
+        cells = table.columns.get(name, gone)
+        values = to_numbers(cells, missing, schema.decimal)
         if values is None:
-            raise DataError(
-                _wrong_cell(
-                    table, name, "a number", lambda cell: to_numbers([cell], schema.missing, schema.decimal) is None
-                )
-            )
+            raise wrong_cell(table, name, "a number", lambda cell: to_numbers([cell], missing, schema.decimal) is None)
         numeric.append(values[:, None])
-    for name in schema.date:
-        days = to_dates(table.columns[name], schema.missing)
+    for name, kind in schema.date.items():
+        days = to_days(table.columns.get(name, gone), missing, kind)
         if days is None:
-            raise DataError(
-                _wrong_cell(
-                    table, name, "a date like 2024-01-31", lambda cell: to_dates([cell], schema.missing) is None
-                )
-            )
-        numeric.append(date_features(days))
+            at = next(i for i, cell in enumerate(table.columns[name]) if to_days([cell], missing, kind) is None)
+            raise DataError(_not(table, name, at, f"a date ({kind})"))
+        numeric.append(date_features(days, name in schema.times))
     categories: list[NDArray[np.int64]] = []
     for name, known in schema.categories.items():
-        position = {value: index for index, value in enumerate(known, 1)} | dict.fromkeys(schema.missing, 0)
-        categories.append(
-            np.array([position.get(cell, len(known) + 1) for cell in table.columns[name]], dtype=np.int64)
-        )
+        position = {value: index for index, value in enumerate(known, 1)} | dict.fromkeys(missing, 0)
+        cells = table.columns.get(name, gone)
+        categories.append(np.array([position.get(cell, len(known) + 1) for cell in cells], dtype=np.int64))
     rows = len(table)
     return {
         "numeric": torch.from_numpy(np.concatenate(numeric, 1) if numeric else np.zeros((rows, 0))).to(torch.float32),
@@ -260,6 +290,37 @@ def encode(table: Table, schema: Schema) -> dict[str, torch.Tensor]:
     }
 
 
-def _wrong_cell(table: Table, name: str, kind: str, wrong: Callable[[str], bool]) -> str:
-    at = next(i for i, cell in enumerate(table.columns[name]) if wrong(cell))
-    return f"{table.name}, line {table.lines[at]}: {name}={table.columns[name][at]!r} is not {kind}."
+def remarks(table: Table, schema: Schema, without: Collection[str] = ()) -> Iterator[str]:
+    """What a person should know of a new file: values that training never saw, columns that are missing or not used."""
+    for name in schema.inputs:
+        if name not in table.columns and name in without:
+            yield f"{table.name} has no column {name!r}: all its values are taken as missing."
+    for name, known in schema.categories.items():
+        seen = {*known, *schema.missing}
+        cells = table.columns.get(name, [])
+        if strange := Counter(cell for cell in cells if cell not in seen):
+            shown = ", ".join(f"{short(value)} ({count})" for value, count in strange.most_common(_SHOWN))
+            first = next(line for cell, line in zip(cells, table.lines, strict=True) if cell not in seen)
+            more = ", ..." if len(strange) > _SHOWN else ""
+            yield (
+                f"{table.name}: {strange.total()} of {len(table)} rows have values of {name!r} that training did not "
+                f"see: {shown}{more}, first in line {first}. They count as an unknown value."
+            )
+    used = {*schema.inputs, *schema.ignored, *schema.columns, schema.target}
+    if extra := [name for name in table.columns if name not in used]:
+        more = ", ..." if len(extra) > _SHOWN else ""
+        yield f"{table.name}: columns that training did not have are not used: {', '.join(extra[:_SHOWN])}{more}."
+
+
+def short(cell: str) -> str:
+    """A cell as messages show it."""
+    return repr(cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}...")
+
+
+def wrong_cell(table: Table, name: str, kind: str, wrong: Callable[[str], bool]) -> DataError:
+    """The error that names the first cell of a column that is not of its kind."""
+    return DataError(_not(table, name, next(i for i, cell in enumerate(table.columns[name]) if wrong(cell)), kind))
+
+
+def _not(table: Table, name: str, at: int, kind: str) -> str:
+    return f"{table.name}, line {table.lines[at]}: {name}={short(table.columns[name][at])} is not {kind}."

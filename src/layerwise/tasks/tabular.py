@@ -1,9 +1,4 @@
-"""What the two tasks on tables share: from a table's raw columns to model inputs, and rows of new files.
-
-Numbers become `(x - mean) / std` with the training rows' statistics; a missing one becomes 0, the mean, and columns
-that lacked values in training have an indicator (1 = missing) beside the numbers. Categories become indices: 0 missing,
-1 unseen or rare in training, 2.. the others.
-"""
+"""What the tasks on tables share: from a table's raw columns to model inputs, and rows of new files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,130 +8,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerwise.core.config import PositiveInt
 from layerwise.core.errors import DataError
-from layerwise.data.examples import Examples, Splits
-from layerwise.data.table import Schema, encode, read_table
+from layerwise.data.examples import Splits
+from layerwise.data.table import Schema, encode, read_table, remarks
 from layerwise.tasks.base import Batch, Task
-
-_MISSING, _UNSEEN, _FIRST_KNOWN = 0, 1, 2
+from layerwise.tasks.table_preprocessing import Numbers, Statistics, TablePreprocessing, measure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """What the training rows tell. Plain values: it travels with the weights as JSON.
+class TableTaskConfig:
+    """Options of tasks on tables.
 
     Args:
-        mean, std: one a numeric column; std is 1 where the column is constant.
-        indicated: numeric columns that lacked values in training.
-        lookup: per category column, raw index -> model's index; the last entry is for values that the schema does not
-            know.
+        numbers: how numbers are prepared: "standard" (mean 0, deviation 1), "quantile" (to a normal distribution), or
+            "piecewise_linear" (one component a bin; see `tasks/table_preprocessing.py`).
+        bins: of a number, at most, for `piecewise_linear`.
+        min_count: category values with fewer training rows share the index of unseen values.
     """
 
-    mean: list[float]
-    std: list[float]
-    indicated: list[int]
-    lookup: list[list[int]]
-
-    @property
-    def category_sizes(self) -> tuple[int, ...]:
-        """Indices a category column has."""
-        return tuple(max(1, *table) + 1 for table in self.lookup)
-
-
-class TablePreprocessing(nn.Module):
-    """Raw numbers and categories -> model inputs.
-
-    Args:
-        statistics: of the training rows.
-
-    Shape:
-        numeric float [B, F], categories int64 [B, G] -> numeric float32 [B, F + indicators], categories int64 [B, G].
-    """
-
-    mean: Tensor
-    std: Tensor
-    indicated: Tensor
-    lookup: Tensor
-    last: Tensor
-
-    def __init__(self, statistics: Statistics) -> None:
-        super().__init__()
-        self.statistics = statistics
-        longest = max((len(table) for table in statistics.lookup), default=1)
-        padded = [[*table, *[_UNSEEN] * (longest - len(table))] for table in statistics.lookup]
-        for name, value in {
-            "mean": torch.tensor(statistics.mean, dtype=torch.float32),
-            "std": torch.tensor(statistics.std, dtype=torch.float32),
-            "indicated": torch.tensor(statistics.indicated, dtype=torch.int64),
-            "lookup": torch.tensor(padded, dtype=torch.int64).view(len(padded), longest),
-            "last": torch.tensor([len(table) - 1 for table in statistics.lookup], dtype=torch.int64),
-        }.items():
-            self.register_buffer(name, value, persistent=False)
-
-    def forward(self, numeric: Tensor, categories: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise, mark what is missing, look categories up."""
-        missing = numeric.isnan()
-        standard = torch.where(missing, 0.0, (numeric.to(torch.float32) - self.mean) / self.std)
-        marks = missing.index_select(1, self.indicated).to(torch.float32)
-        places = torch.minimum(categories, self.last)
-        known = self.lookup.gather(1, places.t()).t() if self.lookup.numel() else categories
-        return torch.cat([standard, marks], dim=1), known
-
-
-def measure(train: Examples, min_count: int, chunk: int = 8192) -> Statistics:
-    """Statistics of the training rows, one pass in float64.
-
-    Args:
-        train: raw columns `numeric` and `categories`.
-        min_count: category values rarer than this count as unseen, so that the index of unseen values is trained too.
-    """
-    total = squares = count = torch.zeros(0, dtype=torch.float64)
-    values: list[Tensor] = []
-    shift: Tensor | None = None
-    for ids in torch.arange(len(train)).split(chunk):
-        batch = train.collate(ids)
-        numeric = batch["numeric"].double()
-        shift = (
-            torch.nan_to_num(numeric[0]) if shift is None else shift
-        )  # keeps the sum of squares accurate far from zero
-        there = ~numeric.isnan()
-        centred = torch.where(there, numeric - shift, 0.0)
-        if not len(total):
-            total, squares, count = (torch.zeros(numeric.shape[1], dtype=torch.float64) for _ in range(3))
-        total, squares, count = total + centred.sum(0), squares + centred.square().sum(0), count + there.sum(0)
-        values.append(batch["categories"])
-    offset = total / count.clamp(min=1)
-    std = (squares / count.clamp(min=1) - offset.square()).clamp(min=0).sqrt()
-    mean = offset + (shift if shift is not None else 0.0)
-    std = torch.where(std > 1e-7 * mean.abs().clamp(min=1e-30), std, 1.0)
-    return Statistics(
-        mean=mean.tolist(),
-        std=std.tolist(),
-        indicated=torch.nonzero(count < len(train)).flatten().tolist(),
-        lookup=[_lookup(column, min_count) for column in torch.cat(values).unbind(1)],
-    )
-
-
-def _lookup(column: Tensor, min_count: int) -> list[int]:
-    """Raw index -> model's index, in order of the raw one, for the values of one training column."""
-    counts = torch.bincount(column, minlength=2)
-    table = [_MISSING]
-    known = _FIRST_KNOWN
-    for count in counts[1:].tolist():
-        table.append(known if count >= min_count else _UNSEEN)
-        known += count >= min_count
-    return [*table, _UNSEEN]
+    numbers: Numbers = "standard"
+    bins: PositiveInt = 48
+    min_count: PositiveInt = 2
 
 
 class TableTask(Task):
     """Base of the tasks on tables: raw `numeric` and `categories` to model inputs of the same names."""
 
     predicts = "rows"
+    explains = "columns"
 
-    def __init__(self, min_count: int) -> None:
-        self.min_count = min_count
+    def __init__(self, options: TableTaskConfig) -> None:
+        self.options = options
         self.schema: Schema | None = None
         self._preprocessing: TablePreprocessing | None = None
+        self._remarks: list[str] = []
 
     def bind(self, splits: Splits) -> None:
         if splits.train is None or "table" not in splits.extras:
@@ -147,23 +53,17 @@ class TableTask(Task):
                 f"{type(self).__name__} needs the columns numeric and categories; the data lacks {absent[0]}."
             )
         self.schema = Schema.from_json(splits.extras["table"])
-        self._preprocessing = TablePreprocessing(measure(splits.train, self.min_count))
+        self._preprocessing = TablePreprocessing(
+            measure(splits.train, self.options.min_count, self.options.numbers, self.options.bins)
+        )
 
     def state(self) -> dict[str, Any]:
         assert self.schema is not None
-        statistics = self.preprocessing().statistics
-        return {
-            "table": self.schema.to_json(),
-            "mean": statistics.mean,
-            "std": statistics.std,
-            "indicated": statistics.indicated,
-            "lookup": statistics.lookup,
-        }
+        return {"table": self.schema.to_json(), "statistics": self.preprocessing().statistics.to_json()}
 
     def load(self, state: dict[str, Any]) -> None:
         self.schema = Schema.from_json(state["table"])
-        names = ("mean", "std", "indicated", "lookup")
-        self._preprocessing = TablePreprocessing(Statistics(**{name: state[name] for name in names}))
+        self._preprocessing = TablePreprocessing(Statistics(**state["statistics"]))
 
     def preprocessing(self) -> TablePreprocessing:
         if self._preprocessing is None:
@@ -173,7 +73,7 @@ class TableTask(Task):
     def facts(self) -> dict[str, Any]:
         statistics = self.preprocessing().statistics
         return {
-            "num_numeric": len(statistics.mean) + len(statistics.indicated),
+            "num_numeric": len(statistics.origins),
             "category_sizes": statistics.category_sizes,
         }
 
@@ -183,13 +83,49 @@ class TableTask(Task):
         made = {"numeric": numeric, "categories": categories}
         return made | ({"sample_ids": batch["sample_ids"]} if "sample_ids" in batch else {})
 
+    def scores(self, network: nn.Module, batch: Batch) -> Tensor:
+        return network(batch["numeric"], batch["categories"])
+
+    def input_columns(self) -> tuple[list[str], list[str]]:
+        """The file's column behind each value of the model inputs `numeric` and `categories`."""
+        assert self.schema is not None
+        sources = self.schema.numeric_sources
+        return [sources[place] for place in self.preprocessing().statistics.origins], list(self.schema.categories)
+
+    def row_texts(self, raw: Batch) -> list[dict[str, str]]:
+        """Column -> value of raw rows, for people; dates are left out."""
+        assert self.schema is not None
+        found: list[dict[str, str]] = []
+        numbers, categories = raw["numeric"].tolist(), raw["categories"].tolist()
+        for values, indices in zip(numbers, categories, strict=True):
+            row = {
+                name: "missing" if value != value else f"{value:.6g}"
+                for name, value in zip(self.schema.numeric, values[: len(self.schema.numeric)], strict=True)
+            }
+            for (name, known), index in zip(self.schema.categories.items(), indices, strict=True):
+                row[name] = "missing" if index == 0 else known[index - 1] if index <= len(known) else "unknown"
+            found.append(row)
+        return found
+
+    def average_row(self) -> Batch:
+        """Model inputs of a row with the training rows' mean numbers and missing categories, [1, ...]."""
+        raw = {
+            "numeric": torch.tensor([self.preprocessing().statistics.mean]),
+            "categories": torch.zeros(1, len(self.input_columns()[1]), dtype=torch.int64),
+        }
+        return self.table_inputs(raw)
+
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
         """Every row of the CSV files named, as `file:line`.
 
+        A column that the file lacks is taken as missing, with a remark, if training rows lacked values of it too: the
+        network has learned what that means.
+
         Raises:
-            DataError: no such file, or columns are missing or of another kind; they are named.
+            DataError: no such file, columns are of another kind, or columns are missing that training always had.
         """
         assert self.schema is not None
+        without = self.may_lack()
         rows: list[tuple[str, Batch]] = []
         for name in inputs:
             path = Path(name)
@@ -205,9 +141,21 @@ class TableTask(Task):
                 delimiter=self.schema.delimiter,
                 encoding=self.schema.encoding,
             )
-            columns = encode(table, self.schema)
+            columns = encode(table, self.schema, without)
+            self._remarks += remarks(table, self.schema, without)
             rows += [
                 (f"{name}:{line}", {key: value[i : i + 1] for key, value in columns.items()})
                 for i, line in enumerate(table.lines)
             ]
         return rows
+
+    def may_lack(self) -> set[str]:
+        """Columns that lacked values in training, so that the network knows what a missing one means."""
+        assert self.schema is not None
+        statistics, sources = self.preprocessing().statistics, self.schema.numeric_sources
+        categories = list(self.schema.categories)
+        return {sources[place] for place in statistics.indicated} | {categories[place] for place in statistics.gaps}
+
+    def remarks(self) -> list[str]:
+        said, self._remarks = self._remarks, []
+        return said
