@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from layerwise.core.errors import CheckpointError, DataError
-from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, load_tokenizer, save_tokenizer, tokenizer_from
+from layerwise.data.tokenizers import (
+    ByteTokenizer,
+    CharTokenizer,
+    WordTokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    split_words,
+    tokenizer_from,
+)
 
 TEXT = "Grüße,\r\n\tWelt! 漢字 🙂\x00"
 
@@ -70,3 +78,50 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_an_empty_alphabet_is_refused() -> None:
     with pytest.raises(DataError, match="at least one"):
         CharTokenizer("")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It isn't well-made!", ["it", "isn't", "well-made", "!"]),
+        ("3.5 of 5", ["3", ".", "5", "of", "5"]),
+        ("rock'n'roll - no", ["rock'n'roll", "-", "no"]),
+        ("Grüße\tan  alle\n", ["grüße", "an", "alle"]),
+        ("漢字 and テスト", ["漢", "字", "and", "テ", "ス", "ト"]),
+        ("does n't", ["does", "n't"]),
+        ("🙂🙂", ["🙂", "🙂"]),
+        ("", []),
+    ],
+)
+def test_words_and_signs(text: str, words: list[str]) -> None:
+    assert split_words(text) == words
+
+
+def test_composed_and_decomposed_letters_are_the_same_word() -> None:
+    assert split_words("e\u0301te\u0301") == split_words("\u00e9t\u00e9") == ["été"]
+
+
+def test_words_are_numbered_by_how_often_they_occur() -> None:
+    tokenizer = WordTokenizer.learn(["b a b", "c B a", "d"])
+    assert tokenizer.words == ["b", "a", "c", "d"]
+    assert tokenizer.encode("D b other a").tolist() == [5, 2, 1, 3]
+    assert tokenizer.decode([5, 2, 1, 3, 0, 0]) == "d b <unknown> a"
+    assert tokenizer.vocab_size == 6
+    assert tokenizer.encode("").dtype == torch.int64
+
+
+def test_rare_words_and_a_longest_list() -> None:
+    assert WordTokenizer.learn(["b a b", "c a"], min_count=2).words == ["a", "b"]
+    assert WordTokenizer.learn(["b a b", "c a"], most=1).words == ["a"]
+    assert WordTokenizer.learn(["A a"], lowercase=False).words == ["A", "a"]
+
+
+def test_a_word_tokeniser_comes_back_from_its_state(tmp_path: Path) -> None:
+    for lowercase in (True, False):
+        tokenizer = WordTokenizer.learn([TEXT], lowercase=lowercase)
+        save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+        loaded = load_tokenizer(tmp_path / "tokenizer.json")
+        assert loaded.state() == tokenizer.state()
+        assert loaded.encode(TEXT + " new").tolist() == tokenizer.encode(TEXT + " new").tolist()
+    with pytest.raises(DataError, match="twice"):
+        WordTokenizer(["a", "a"])

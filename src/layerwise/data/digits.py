@@ -31,10 +31,10 @@ class DigitsConfig(DataConfig):
     """Digits.
 
     Args:
-        size: height and width; pictures are enlarged by bilinear interpolation. None keeps 8 x 8.
+        size: height and width, one number for both; pictures are enlarged by bilinear interpolation. None keeps 8 x 8.
     """
 
-    size: PositiveInt | None = None
+    size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
 
 
 class Digits:
@@ -60,7 +60,8 @@ class Digits:
             raise DataError(f"{path} is not scikit-learn's {_FILE}: {error}.") from error
         image = torch.from_numpy(table[:, :-1]).mul(255.0 / _HIGHEST).view(-1, 1, 8, 8)
         if self.config.size is not None:
-            image = F.interpolate(image, (self.config.size, self.config.size), mode="bilinear", antialias=True)
+            size = (self.config.size, self.config.size) if isinstance(self.config.size, int) else self.config.size
+            image = F.interpolate(image, size, mode="bilinear", antialias=True)
         labels = torch.from_numpy(table[:, -1]).long()
         whole = TensorExamples({"image": image.round().clamp(0, 255).to(torch.uint8), "labels": labels})
         rest, test = stratified_split(len(labels), _TEST_SHARE, _SPLIT_SEED, labels=labels, name="digits-test")
@@ -68,12 +69,12 @@ class Digits:
             len(rest), _VAL_SHARE / (1 - _TEST_SHARE), _SPLIT_SEED, labels=labels[rest], name="digits-val"
         )
         pixels = whole.columns["image"][rest[train]].double() / 255
-        size = image.shape[-1]
+        height, width = image.shape[-2:]
         return Splits(
             train=Subset(whole, rest[train]),
             val=Subset(whole, rest[val]),
             test=Subset(whole, test),
-            facts={"num_classes": 10, "in_channels": 1, "image_size": (size, size), "in_features": size * size},
+            facts={"num_classes": 10, "in_channels": 1, "image_size": (height, width), "in_features": height * width},
             class_names=[str(digit) for digit in range(10)],
             normalisation={"mean": [pixels.mean().item()], "std": [pixels.std().item()]},
         )

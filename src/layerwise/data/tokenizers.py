@@ -1,7 +1,10 @@
-"""Tokenisers without a vocabulary to download: characters and bytes. Saved as JSON, never as a pickle."""
+"""Tokenisers without a vocabulary to download: characters, bytes and words. Saved as JSON, never as a pickle."""
 
 import json
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +25,7 @@ class Tokenizer(Protocol):
 
     @property
     def unit(self) -> str:
-        """What one token stands for: "char" or "byte"."""
+        """What one token stands for: "char", "byte" or "word"."""
         ...
 
     def encode(self, text: str) -> Tensor:
@@ -117,6 +120,87 @@ class ByteTokenizer:
         return {"kind": "bytes"}
 
 
+# Scripts without blanks between words (kana, Chinese characters): every character is a word.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = rf"[^\W{_UNSPACED}]"
+_WORDS = re.compile(rf"{_WORD}+(?:['\u2019-]{_WORD}+)*|[{_UNSPACED}]|[^\w\s]")
+
+
+def split_words(text: str, lowercase: bool = True) -> list[str]:
+    """Words, with hyphens and apostrophes inside them, and every other sign on its own.
+
+    Args:
+        text: in any Unicode form; composed and decomposed letters give the same words.
+        lowercase: whether upper and lower case are the same.
+
+    Example:
+        >>> split_words("It isn't well-made!")
+        ['it', "isn't", 'well-made', '!']
+    """
+    text = unicodedata.normalize("NFC", text)
+    return _WORDS.findall(text.lower() if lowercase else text)
+
+
+class WordTokenizer:
+    """One token a word of a fixed list. Token 0 fills up, token 1 stands for every other word.
+
+    Args:
+        words: in order of their tokens from 2.
+        lowercase: whether texts are made lower case first.
+
+    Raises:
+        DataError: a word stands twice in the list.
+
+    Example:
+        >>> tokenizer = WordTokenizer.learn(["good film", "good !"])
+        >>> tokenizer.encode("A good film").tolist()
+        [1, 2, 4]
+    """
+
+    unit = "word"
+    filling, unknown, first = 0, 1, 2
+
+    def __init__(self, words: Sequence[str], lowercase: bool = True) -> None:
+        self.words, self.lowercase = list(words), lowercase
+        self._tokens = {word: token for token, word in enumerate(self.words, self.first)}
+        if len(self._tokens) != len(self.words):
+            raise DataError("A tokeniser's list of words names a word twice.")
+
+    @staticmethod
+    def learn(
+        texts: Iterable[str], *, most: int | None = None, min_count: int = 1, lowercase: bool = True
+    ) -> "WordTokenizer":
+        """The tokeniser of the words that occur in texts, commonest first, equally common ones in order of code point.
+
+        Args:
+            most: the longest list; None keeps all.
+            min_count: rarer words are left out.
+        """
+        counts = Counter(word for text in texts for word in split_words(text, lowercase))
+        ranked = sorted(
+            (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
+        )
+        return WordTokenizer(ranked[:most], lowercase)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.first + len(self.words)
+
+    def encode(self, text: str) -> Tensor:
+        """Token numbers, int64 [T]."""
+        get, unknown = self._tokens.get, self.unknown
+        return torch.tensor([get(word, unknown) for word in split_words(text, self.lowercase)], dtype=torch.int64)
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        """The words with blanks between; other words are shown as <unknown>, filling not at all."""
+        shown = _numbers(tokens, self.vocab_size).tolist()
+        words = ("<unknown>" if t == self.unknown else self.words[t - self.first] for t in shown if t != self.filling)
+        return " ".join(words)
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "words", "words": self.words, "lowercase": self.lowercase}
+
+
 def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
     """The tokeniser whose `state()` it was.
 
@@ -128,8 +212,11 @@ def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
         return ByteTokenizer()
     if kind == "chars" and isinstance(state.get("alphabet"), str):
         return CharTokenizer(state["alphabet"])
+    if kind == "words" and isinstance(state.get("words"), list) and isinstance(state.get("lowercase"), bool):
+        return WordTokenizer(state["words"], state["lowercase"])
     raise CheckpointError(
-        f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet) and 'bytes'."
+        f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet), 'words' (with "
+        f"its words) and 'bytes'."
     )
 
 

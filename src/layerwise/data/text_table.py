@@ -1,0 +1,281 @@
+"""A person's own labelled texts: a column of texts and a column of labels in a CSV, JSON Lines or Parquet file."""
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from layerwise.core.config import Fraction
+from layerwise.core.errors import DataError, MissingExtraError
+from layerwise.core.suggest import did_you_mean
+from layerwise.data.examples import Splits
+from layerwise.data.files import FileTree, open_tree
+from layerwise.data.source import DataConfig
+from layerwise.data.table import Table, read_table
+from layerwise.data.texts import TextExamples
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_FEW_CLASSES, _FREE_TEXT = (
+    50,
+    0.5,
+)  # more different labels than both, as a number and as a share of rows, are no classes
+_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTableConfig(DataConfig):
+    """A file with a text and a label in every row: CSV with a header, JSON Lines (`.jsonl`) or Parquet; or a folder or
+    zip with such files named train, val, test. CSV and JSON Lines may be gzipped.
+
+    Args:
+        text: the column with the texts.
+        label: the column with the classes.
+        test: test data: a share of train (0: none), or a path to a file of the same columns; None takes the file named
+            test, else a tenth of train.
+        columns: names of the columns, for CSV files without a header line.
+        delimiter: between cells of CSV files; None finds out.
+        encoding: of the text in CSV and JSON Lines.
+    """
+
+    text: str = "text"
+    label: str = "label"
+    test: Fraction | str | None = None
+    columns: tuple[str, ...] = ()
+    delimiter: str | None = None
+    encoding: str = "utf-8-sig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """How a person's files of texts are read. Plain values: it travels with the weights, see `TextTableConfig`."""
+
+    text: str = "text"
+    label: str = "label"
+    columns: tuple[str, ...] = ()
+    delimiter: str | None = None
+    encoding: str = "utf-8-sig"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "columns": list(self.columns)}
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> "TextFile":
+        return TextFile(**{**tree, "columns": tuple(tree["columns"])})
+
+
+class TextTable:
+    """`text` and `labels`; classes are the distinct labels, in order (of number where all are numbers)."""
+
+    def __init__(self, config: TextTableConfig) -> None:
+        self.config = config
+        self.file = TextFile(
+            text=config.text,
+            label=config.label,
+            columns=config.columns,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+        )
+        self.warnings: list[str] = []
+
+    def splits(self) -> Splits:
+        """Read the files.
+
+        Raises:
+            DataError: no such file or column, damaged lines, no texts, labels that are no classes.
+        """
+        rows = {part: self._filled(table) for part, table in self._read().items()}
+        classes = self._classes([label for part in rows.values() for label in part.columns[self.config.label]])
+        position = {name: label for label, name in enumerate(classes)}
+        made: dict[str, TextExamples] = {}
+        for part, table in rows.items():
+            labels = torch.tensor([position[cell] for cell in table.columns[self.config.label]], dtype=torch.int64)
+            try:
+                made[part] = TextExamples(table.columns[self.config.text], {"labels": labels})
+            except DataError as error:
+                raise DataError(f"{table.name}: {error}") from error
+        return Splits(
+            train=made["train"],
+            val=made.get("val"),
+            test=made.get("test"),
+            facts={"num_classes": len(classes)},
+            class_names=classes,
+            extras={"text_file": self.file.to_json()},
+            warnings=self.warnings,
+        )
+
+    def _read(self) -> dict[str, Table]:
+        config = self.config
+        root = None if config.root is None else Path(config.root).expanduser()
+        if root is not None and root.is_file() and not zipfile.is_zipfile(root):
+            tables = {"train": self._table(root.read_bytes(), str(root))}
+        else:
+            tables = self._read_tree(open_tree(config.root, "a CSV, JSON Lines or Parquet file with texts and labels"))
+        for part in ("val", "test"):
+            asked = getattr(config, part)
+            if isinstance(asked, str):
+                path = Path(asked).expanduser()
+                if not path.is_file():
+                    raise DataError(f"data.{part}={asked}: there is no such file.")
+                tables[part] = self._table(path.read_bytes(), str(path))
+        return tables
+
+    def _read_tree(self, tree: FileTree) -> dict[str, Table]:
+        files = [name for name in tree.files if name.lower().removesuffix(".gz").endswith(SUFFIXES)]
+        roles: dict[str, str] = {}
+        for name in files:
+            stem = PurePosixPath(name).name.split(".")[0].lower()
+            if len(files) == 1 or stem in _PARTS:
+                roles.setdefault("train" if len(files) == 1 else _PARTS[stem], name)
+        if "train" not in roles:
+            found = f"it has {', '.join(files[:5])}" if files else "it has no CSV, JSON Lines or Parquet files"
+            raise DataError(f"data.root={tree.where}: {found}; one file, or one named train, is needed.")
+        return {part: self._table(tree.read(name), tree.path(name)) for part, name in roles.items()}
+
+    def _table(self, data: bytes, name: str) -> Table:
+        table = read_rows(data, name, self.file)
+        for option, column in (("text", self.config.text), ("label", self.config.label)):
+            if column not in table.columns:
+                raise DataError(
+                    f"{name} has no column {column!r}; columns: {', '.join(table.columns)}. Name the one with the "
+                    f"{option}s: data.{option}=NAME.{did_you_mean(column, table.columns)}"
+                )
+        return table
+
+    def _filled(self, table: Table) -> Table:
+        """The rows that have a text and a label."""
+        texts, labels = table.columns[self.config.text], table.columns[self.config.label]
+        kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label]
+        for column, cells in ((self.config.text, texts), (self.config.label, labels)):
+            if absent := [line for line, cell in zip(table.lines, cells, strict=True) if not cell]:
+                if len(absent) == len(table):
+                    raise DataError(f"{table.name}: the column {column!r} is empty.")
+                self.warnings.append(
+                    f"{table.name}: {len(absent)} of {len(table)} rows have no {column!r} and are left out (the first "
+                    f"is line {absent[0]})."
+                )
+        if not kept:
+            raise DataError(f"{table.name}: no row has both {self.config.text!r} and {self.config.label!r}.")
+        return Table(
+            table.name,
+            {self.config.text: [texts[i] for i in kept], self.config.label: [labels[i] for i in kept]},
+            [table.lines[i] for i in kept],
+        )
+
+    def _classes(self, labels: list[str]) -> list[str]:
+        distinct = set(labels)
+        if len(distinct) > max(_FEW_CLASSES, _FREE_TEXT * len(labels)):
+            raise DataError(
+                f"The column {self.config.label!r} has {len(distinct)} different values in {len(labels)} rows: no "
+                f"classes. Name the one with the labels: data.label=NAME."
+            )
+        try:
+            return sorted(distinct, key=float)
+        except ValueError:
+            return sorted(distinct)
+
+
+def read_rows(data: bytes, name: str, file: TextFile) -> Table:
+    """Columns of a CSV, JSON Lines or Parquet file as text; blanks at the ends are removed, missing values are ''.
+
+    Args:
+        data: the file's bytes.
+        name: of the file; its ending tells the format.
+        file: which columns are texts and labels, and how CSV files are written. Labels may be absent.
+
+    Raises:
+        DataError: damaged or empty; the line is named.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    ending = PurePosixPath(name.lower().removesuffix(".gz")).suffix
+    if ending == ".parquet":
+        return _read_parquet(data, name, (file.text, file.label))
+    if ending in (".jsonl", ".ndjson"):
+        return _read_json_lines(data, name, file.encoding)
+    limit = csv.field_size_limit(max(len(data), 1 << 17))  # the module's own is 131,072 characters a cell
+    try:
+        return read_table(
+            data,
+            name,
+            columns=file.columns,
+            optional=file.label,
+            delimiter=file.delimiter or ("\t" if ending == ".tsv" else None),
+            encoding=file.encoding,
+        )
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_json_lines(data: bytes, name: str, encoding: str) -> Table:
+    try:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(encoding)
+    except (EOFError, OSError) as error:
+        raise DataError(f"{name} is damaged: {error}.") from error
+    except (UnicodeDecodeError, LookupError) as error:
+        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. latin-1.") from error
+    rows: list[dict[str, str]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{name}, line {number}: not JSON ({error.msg} at character {error.pos}).") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{name}, line {number}: expected an object {{...}}, got {type(row).__name__}.")
+        rows.append({key: _cell(value, f"{name}, line {number}: {key}") for key, value in row.items()})
+        lines.append(number)
+    if not rows:
+        raise DataError(f"{name} is empty.")
+    names = dict.fromkeys(key for row in rows for key in row)
+    return Table(name, {key: [row.get(key, "") for row in rows] for key in names}, lines)
+
+
+def _read_parquet(data: bytes, name: str, wanted: Sequence[str]) -> Table:
+    try:
+        import pyarrow as arrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "data", "Reading Parquet files") from error
+    try:
+        file = parquet.ParquetFile(io.BytesIO(data))
+        names = file.schema_arrow.names
+        held = file.read(columns=[column for column in wanted if column in names]).to_pydict()
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{name} is not a readable Parquet file: {error}.") from error
+    count = file.metadata.num_rows
+    if not count:
+        raise DataError(f"{name} is empty.")
+    cells = {
+        column: [_cell(value, f"{name}, row {row}: {column}") for row, value in enumerate(held[column], 1)]
+        if column in held
+        else [""] * count
+        for column in names
+    }
+    return Table(name, cells, list(range(1, count + 1)))
+
+
+def _cell(value: Any, where: str) -> str:
+    """A JSON or Parquet value as text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} has half of a surrogate pair, which is no character.") from error
+    return text
+
+
+DATASETS = {"text_table": TextTableConfig()}
