@@ -1,46 +1,92 @@
 """`layerwise check` and `layerwise baseline`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from layerwise.cli.common import Json, overrides, print_json
+from layerwise.cli.common import Json, Quiet, overrides, print_json
 from layerwise.core.errors import EXIT_WRONG
 
+_LINES = 4  # under a finding
+_LETTERS = 60  # of a text
 Arguments = Annotated[
     list[str], typer.Argument(metavar="RECIPE|DATA [a.b=value ...]", help="A recipe or a data set, and overrides.")
 ]
 
 
-def check(arguments: Arguments, json: Json = False) -> None:
+def check(
+    arguments: Arguments,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write a page with examples: -o check.html", dir_okay=False)
+    ] = None,
+    json: Json = False,
+) -> None:
     """Look for defects in data before training on it.
 
-    Example: layerwise check image_folder data.root=./photos
+    Example: layerwise check image_folder data.root=./photos -o check.html
     """
     from layerwise.api.check import check_data
 
-    findings = check_data(arguments[0], overrides(arguments[1:]))
+    findings = check_data(arguments[0], overrides(arguments[1:]), out=out)
     if json:
         print_json(findings)
     else:
-        print(*(f"{row['level']:8} {row['message']}" for row in findings) if findings else ("nothing found",), sep="\n")
+        for row in findings:
+            print(f"{row['level']:8} {row['message']}")
+            lines = [*row["lines"], *map(_named, row["examples"])]
+            print(*(f"{'':8}   {line}" for line in lines[:_LINES]), sep="\n", end="\n" if lines else "")
+            if len(lines) > _LINES:
+                print(f"{'':8}   ... and {len(lines) - _LINES:,} more; --json has all")
+        if not findings:
+            print("nothing found")
+        if out is not None:
+            print(f"page     {out}")
     if any(row["level"] == "error" for row in findings):
         raise typer.Exit(EXIT_WRONG)
 
 
-def baseline(arguments: Arguments, json: Json = False) -> None:
+def _named(example: dict[str, Any]) -> str:
+    """One line for an example of a finding."""
+    where = example.get("file") or f"{example['part']} {example.get('id', example.get('position'))}"
+    told = [example.get("label"), example.get("note"), example.get("text", "")[:_LETTERS]]
+    return "  ".join(str(part) for part in (where, *told) if part)
+
+
+def baseline(
+    arguments: Arguments,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Only methods with one of these words in their name: --methods svm,hog"),
+    ] = None,
+    examples: Annotated[
+        int,
+        typer.Option("--examples", min=0, help="Training examples of the SVM on pictures at most; 0 takes all."),
+    ] = 10_000,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Classical methods on the same split: accuracy with interval, seconds to train, milliseconds to predict.
 
     Example: layerwise baseline digits
+
+    Example: layerwise baseline image_folder data.root=./photos --methods svm,forest
     """
     from layerwise.api.baseline import baseline as api
+    from layerwise.api.baseline import format_table
+    from layerwise.core.console import Console
 
-    rows = api(arguments[0], overrides(arguments[1:]))
+    rows = api(
+        arguments[0],
+        overrides(arguments[1:]),
+        methods=None if methods is None else methods.split(","),
+        most=examples,
+        info=Console(quiet=quiet).info,
+    )
     if json:
         print_json(rows)
-        return
-    for row in rows:
-        print(row["line"])
+    else:
+        print(*format_table(rows), sep="\n")
 
 
 def register(app: typer.Typer) -> None:
