@@ -31,21 +31,33 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "images/fashion-mnist",
         ("max_steps=60", "batch_size=32", "eval.every_steps=40", "keep.every_steps=3"),
     ),
+    "resnet_cifar_fashion": (
+        "images/fashion-mnist",
+        ("max_steps=60", "data.limit=100", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3"),
+    ),
     "reinforce_cartpole": (None, ("max_steps=40", "eval.every_steps=20", "keep.every_steps=2")),
+    "perceptron": (None, ("keep.every_steps=11",)),
+    "backprop_xor": (None, ("keep.every_steps=9",)),
     "gpt_shakespeare": (
         "text/tinyshakespeare",
         ("max_steps=60", "batch_size=8", "eval.every_steps=50", "keep.every_steps=3"),
     ),
+    "fasttext_sst": ("text/sst", ("max_steps=150", "eval.every_steps=40", "keep.every_steps=3")),
+    "adult_mlp": ("tabular/adult", ("max_steps=150", "eval.every_steps=50", "keep.every_steps=5")),
+    "adult_resnet": ("tabular/adult", ("max_steps=100", "eval.every_steps=50", "keep.every_steps=5")),
     "gcn_cora": ("graphs/planetoid", ("max_steps=200", "eval.every_steps=20", "keep.every_steps=3")),
     "detector_shapes": (None, ("max_steps=50", "batch_size=8", "eval.every_steps=40", "keep.every_steps=3")),
     "rbm_mnist": (
         "images/mnist",
-        (
-            "data.limit=100",
-            "max_steps=40",
-            "keep.every_steps=2",
-            "eval.every_steps=50",
-        ),
+        ("data.limit=100", "max_steps=60", "model.gibbs_steps=2", "keep.every_steps=3", "eval.every_steps=50"),
+    ),
+    "dbn_mnist": (
+        "images/mnist",
+        ("data.limit=100", "max_steps=30", "keep.every_steps=2", "eval.every_steps=50"),
+    ),
+    "autoencoder_mnist": (
+        "images/mnist",
+        ("data.limit=100", "max_steps=60", "batch_size=32", "keep.every_steps=3", "eval.every_steps=40"),
     ),
 }
 

@@ -9,7 +9,18 @@ from html.parser import HTMLParser
 
 import pytest
 
-from layerwise.track.charts import Series, heat_map, line_chart, log_ticks, nice_ticks, number, wants_log
+from layerwise.track.charts import (
+    Scatter,
+    Series,
+    class_keys,
+    heat_map,
+    line_chart,
+    log_ticks,
+    nice_ticks,
+    number,
+    scatter_chart,
+    wants_log,
+)
 from layerwise.track.report import Baseline, ReportData, Section, write_card, write_report
 from layerwise.track.run_directory import RunDirectory
 
@@ -162,7 +173,8 @@ def test_every_string_is_escaped(run, tmp_path):
         details={"confusion": [[1, 2], [3, 4]], "class_names": [HOSTILE, HOSTILE + "2"], "per_class": [cell],
                  HOSTILE: [cell], "z": HOSTILE},
         pictures=[(HOSTILE, picture), (HOSTILE, tmp_path / HOSTILE.replace("/", ""))], most_wrong=[(HOSTILE, picture)],
-        sections=[Section(title=HOSTILE, text=HOSTILE, rows=[cell], pictures=[(HOSTILE, picture)])],
+        sections=[Section(title=HOSTILE, text=HOSTILE, rows=[cell], pictures=[(HOSTILE, picture)], scatters=[
+            Scatter(title=HOSTILE, points=[(0, 0), (1, 1)], labels=[0, 1], names=[HOSTILE, "<i>"], note=HOSTILE)])],
         throughput={HOSTILE: HOSTILE}, selected_by=HOSTILE, warnings=[HOSTILE], commands=[(HOSTILE, HOSTILE)],
     )  # fmt: skip
     page = Page(write_report(run, data).read_text())
@@ -294,3 +306,50 @@ def test_heat_map_names_each_cell():
 )
 def test_numbers_as_people_read_them(value, expected):
     assert number(value) == expected
+
+
+def scatter(labels, names=None, points=None):
+    points = points or [(float(i), float(i * i)) for i in range(len(labels))]
+    return Scatter(title="conv1", points=points, labels=labels, names=names or [str(k) for k in range(max(labels) + 1)])
+
+
+def test_points_of_a_scatter_chart_are_proportional_and_up_is_more():
+    text = scatter_chart(scatter([0, 0, 0], points=[(-1, 0), (0, 1), (1, 4)]))
+    path = re.search(r'd="([^"]+)"', text)[1]
+    places = [tuple(map(float, place.split())) for place in re.findall(r"M([\d. ]+)h0", path)]
+    assert places == [(10.0, 230.0), (120.0, 175.0), (230.0, 10.0)]
+
+
+def test_classes_beyond_the_colours_share_grey():
+    labels = [k for k in range(12) for _ in range(12 - k)]  # 10 and 11 are the rarest
+    chart = scatter(labels)
+    text = scatter_chart(chart)
+    assert len(set(re.findall(r'class="points (k\d)"', text))) == 10
+    assert text.count('class="points k-rest"') == 2
+    keys = Page(class_keys(chart)).texts
+    assert keys == [*map(str, range(10)), "other classes"]
+
+
+def test_short_class_names_stand_among_their_points():
+    assert ">yes</text>" in scatter_chart(scatter([0, 0], names=["yes"]))
+    assert "ankle boot</text>" not in scatter_chart(scatter([0, 0], names=["ankle boot"]))
+
+
+def test_a_scatter_chart_of_one_place_is_drawn():
+    Page(scatter_chart(scatter([0, 0], points=[(2.0, 2.0), (2.0, 2.0)])))
+
+
+def test_a_metric_of_one_value_has_no_chart(run, tmp_path):
+    log = run.metrics_log()
+    log.append({"step": 201, "val/once": 0.25})
+    log.close()
+    assert "once" not in Page(write_report(run, report(tmp_path)).read_text()).text.lower()
+
+
+def test_samples_per_second_are_in_throughput_not_in_a_chart(run, tmp_path):
+    log = run.metrics_log()
+    for step in (201, 202):
+        log.append({"step": step, "samples_per_s": 100.0 * step})
+    log.close()
+    page = Page(write_report(run, report(tmp_path)).read_text())
+    assert not any("amples per" in a.get("aria-label", "") for _, a in page.elements)

@@ -3,13 +3,16 @@
 import csv
 import glob
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from layerwise.core.config import apply_overrides, parse, read_yaml, to_tree
+from layerwise.api.open import open_model
+from layerwise.core.config import Component, apply_overrides, parse, read_yaml, to_tree
+from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.splits import prepare
 from layerwise.infer.generate import TextCodec, generate_text
@@ -19,6 +22,8 @@ from layerwise.track.run_directory import RunDirectory
 from layerwise.train.artefact import load_model
 from layerwise.train.build import Session
 from layerwise.train.recipe import Recipe
+
+_ROWS_AT_ONCE = 4096  # of a file on which a person predicts
 
 
 def model_folder(source: str | Path) -> Path:
@@ -60,7 +65,7 @@ def evaluate(
     if task.needs_data:
         if recipe.data is None:
             raise ConfigError("The run names no data: give data=NAME.")
-        splits = prepare(recipe.data, recipe.seed)
+        splits = prepare(_as_trained(recipe.data, task), recipe.seed)
         _check_classes(task, splits.class_names)
         state = task.state()
         task.bind(splits)  # what an evaluation needs of the data (labelled pictures for a probe) ...
@@ -85,6 +90,19 @@ def evaluate(
         "metrics": {f"{part}/{name}": value for name, value in metrics.items()},
         "tables": tables,
     }
+
+
+def _as_trained(data: Component, task: Task) -> Component:
+    """The data with pictures brought to the size and channels that the model was trained on, where they would choose
+    by themselves.
+    """
+    size, channels = getattr(task, "image_size", None), getattr(task, "channels", None)
+    changes: dict[str, Any] = {}
+    if size and getattr(data.config, "size", 0) is None and hasattr(data.config, "fit"):
+        changes["size"] = tuple(size)
+    if getattr(data.config, "channels", None) == "auto" and channels in (1, 3):
+        changes["channels"] = "grey" if channels == 1 else "rgb"
+    return data.with_options(**changes) if changes else data
 
 
 def _check_classes(task: Task, class_names: list[str] | None) -> None:
@@ -134,21 +152,18 @@ def predict(
     """
     if not inputs:
         raise ConfigError("Nothing to predict on: name files, folders, globs or text.")
-    network, task, tree = load_model(model_folder(source), trust=trust_code)
+    network, task, tree = open_model(source, trust=trust_code)
     if task.predicts is None:
         raise UnsupportedError(f"task={tree['task']['name']} has no predictions on inputs of your own.")
-    names = list(inputs) if task.predicts == "text" else expand_inputs(inputs)
+    names = list(inputs) if task.predicts in ("text", "numbers") else expand_inputs(inputs)
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         for start in range(0, len(names), batch_size):
             decoded = task.decode(names[start : start + batch_size])
-            if not decoded:
-                continue
-            same = all(
-                set(b) == set(decoded[0][1]) and all(b[k].shape[1:] == decoded[0][1][k].shape[1:] for k in b)
-                for _, b in decoded
-            )
-            groups = [decoded] if same else [[one] for one in decoded]
+            for remark in task.remarks():
+                Console().warn(remark)
+            alike = (list(run) for _, run in itertools.groupby(decoded, key=_shapes))
+            groups = [run[k : k + _ROWS_AT_ONCE] for run in alike for k in range(0, len(run), _ROWS_AT_ONCE)]
             for group in groups:
                 batch = {key: torch.cat([columns[key] for _, columns in group]) for key in group[0][1]}
                 found = task.predict(network, task.inputs(batch))
@@ -156,16 +171,27 @@ def predict(
     return rows
 
 
+def _shapes(decoded: tuple[str, dict[str, torch.Tensor]]) -> dict[str, tuple[int, ...]]:
+    """What two inputs must share to stand in one batch."""
+    return {name: tuple(column.shape[1:]) for name, column in decoded[1].items()}
+
+
 def predictions_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """CSV text: `input`, the plain fields, then a column `score_<class>` for each class."""
+    """CSV text: `input`, the plain fields, `labels` joined by |, `values` under their own names, then a column
+    `score_<class>` for each class.
+    """
     plain = [key for key in rows[0] if not isinstance(rows[0][key], dict | list)] if rows else ["input", "label"]
+    several = ["labels"] if rows and isinstance(rows[0].get("labels"), list) else []
+    values = list(rows[0].get("values", {})) if rows else []
     classes = sorted({name for row in rows for name in row.get("scores", {})})
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow([*plain, *(f"score_{name}" for name in classes)])
+    writer.writerow([*plain, *several, *values, *(f"score_{name}" for name in classes)])
     for row in rows:
         writer.writerow(
             [row.get(key, "") for key in plain]
+            + ["|".join(row[key]) for key in several]
+            + [row["values"][name] for name in values]
             + [
                 f"{row.get('scores', {}).get(name, ''):.6g}" if name in row.get("scores", {}) else ""
                 for name in classes

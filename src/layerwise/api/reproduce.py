@@ -10,6 +10,7 @@ from typing import Any
 
 from layerwise.api.configure import configure
 from layerwise.api.train import train
+from layerwise.core import discovery
 from layerwise.core.console import Console
 from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory, environment
@@ -17,13 +18,19 @@ from layerwise.track.run_directory import RunDirectory, environment
 
 def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", console: Console | None = None) -> Path:
     """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data
-    and machine.
+    and machine. A run that it starts from (`init=runs/RECIPE`) is trained first where it is not there.
 
     Returns:
         Path of the results file.
     """
     console = console or Console()
-    first = configure(recipe).recipe.seed
+    configured = configure(recipe).recipe
+    first = configured.seed
+    if configured.init is not None and not Path(configured.init).exists():
+        before = Path(configured.init).name
+        if before in discovery.recipe_modules():
+            console.info(f"{recipe} starts from {configured.init}, which is not there: training {before} first.")
+            train(before, run=configured.init, console=console)
     rows: list[dict[str, Any]] = []
     data: dict[str, Any] = {}
     for seed in range(first, first + seeds):

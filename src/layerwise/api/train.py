@@ -202,13 +202,13 @@ class _Training:
         from layerwise.train.build import build
 
         began = time.monotonic()
-        session = self.session = build(self.configured.recipe, self.world)
-        for note in session.notes:
-            self.console.info(note)
-        keep = session.recipe.keep
+        keep = self.configured.recipe.keep
         if self.writes:
             self.keeper = StateKeeper(self.directory.state, keep.last, keep.milestones, warn=self.console.warn)
         newest = self._newest()
+        session = self.session = build(self.configured.recipe, self.world, start=newest is None)
+        for note in session.notes:
+            self.console.info(note)
         if self.writes:
             self._describe(session)
         self.world.barrier()
@@ -318,11 +318,12 @@ class _Training:
         import torch
 
         with trainer.averaged():
-            weights = trainer.best["weights"] if trainer.best is not None else dict(session.network.state_dict())
-            if self.writes:
-                self._save_model(session, trainer, weights, steps)
             if trainer.best is not None:
-                session.network.load_state_dict(weights)
+                session.network.load_state_dict(trainer.best["weights"])
+            if (difference := session.merge_adapter()) is not None and self.writes:
+                self.console.info(f"adapters merged into the weights; outputs differ by {difference:.1e} (relative).")
+            if self.writes:
+                self._save_model(session, trainer, steps)
             metrics: dict[str, float] = {}
             has_test = not session.task.needs_data or (session.splits is not None and session.splits.test is not None)
             has_val = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
@@ -332,23 +333,23 @@ class _Training:
                 with torch.no_grad():
                     found, self.final_tables = session.evaluate(part, session.network)
                 metrics = {f"{part}/{name}": value for name, value in found.items()}
-        if not self.writes or self.log is None:
+            if not self.writes or self.log is None:
+                return Run(path=self.directory.path, metrics=metrics, status="finished")
+            self.log.append(
+                {
+                    "step": steps,
+                    "time_s": round(60 * trainer.minutes(), 3),
+                    **{k: v for k, v in metrics.items() if k.startswith("test/")},
+                    "final": True,
+                }
+            )
+            self.log.flush()
+            from layerwise.api.report import write_final_report
+
+            write_final_report(self.directory, session, trainer, metrics, self.final_tables, self.console)
             return Run(path=self.directory.path, metrics=metrics, status="finished")
-        self.log.append(
-            {
-                "step": steps,
-                "time_s": round(60 * trainer.minutes(), 3),
-                **{k: v for k, v in metrics.items() if k.startswith("test/")},
-                "final": True,
-            }
-        )
-        self.log.flush()
-        from layerwise.api.report import write_final_report
 
-        write_final_report(self.directory, session, trainer, metrics, self.final_tables, self.console)
-        return Run(path=self.directory.path, metrics=metrics, status="finished")
-
-    def _save_model(self, session: "Session", trainer: "Trainer", weights: dict[str, Any], steps: int) -> None:
+    def _save_model(self, session: "Session", trainer: "Trainer", steps: int) -> None:
         from layerwise.train.artefact import save_model
 
         best = trainer.best
@@ -369,7 +370,6 @@ class _Training:
             session.network,
             session.recipe.model,
             task=(session.recipe.task, session.task),
-            weights=weights,
             origin=origin,
         )
 
@@ -453,6 +453,8 @@ def dry_run(configured: Configured, console: Console) -> list[str]:
         console.info(note)
     trainer = session.trainer(0, 0, [])
     total = trainer.settings.max_steps
+    if total == 0:
+        return ["no step to take: max_steps=0", f"resolved: {session.choices}", _summary(session)]
     settings: LoopSettings = replace(trainer.settings, max_steps=1)
     trainer.settings, trainer.evaluate = settings, None
     trainer.fit()

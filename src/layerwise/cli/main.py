@@ -8,7 +8,7 @@ from types import FrameType
 import typer
 
 import layerwise
-from layerwise.cli import catalogue, data, infer, runs, train
+from layerwise.cli import catalogue, data, explain, export, infer, runs, train
 from layerwise.core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_STOPPED, EXIT_WRONG, LayerwiseError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, infer, data, runs, catalogue):
+for module in (train, infer, export, explain, data, runs, catalogue):
     module.register(app)
 
 

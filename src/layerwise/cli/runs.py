@@ -1,10 +1,13 @@
 """`layerwise report` and `layerwise runs`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from layerwise.cli.common import Json, print_json
+
+Differences = Mapping[str, Mapping[str, tuple[Any, Any]]]
 
 
 def report(run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
@@ -54,9 +57,57 @@ def runs(
     if json:
         print_json(differences)
         return
+    for line in difference_lines(a.path.name, b.path.name, differences):
+        print(line)
+
+
+def difference_lines(a: str, b: str, differences: Differences) -> list[str]:
+    """Two columns, one a run; metrics have their change beside them, what a run lacks is a dash.
+
+    Of components that differ in name (`optimizer.name`), only options that both have are told.
+    """
+    shown: dict[str, list[tuple[str, str, str, str]]] = {}
     for title, rows in differences.items():
-        for key, (left, right) in rows.items():
-            print(f"{title:12} {key:40} {left!s:>20}  {right!s:>20}")
+        swapped = tuple(key.removesuffix("name") for key in rows if key.endswith(".name"))
+        kept = {
+            key: pair
+            for key, pair in rows.items()
+            if key.endswith(".name") or None not in pair or not key.startswith(swapped or "\0")
+        }
+        groups = list(dict.fromkeys(key.partition(".")[0] for key in kept))  # what belongs together stands together
+        ordered = sorted(kept.items(), key=lambda row: groups.index(row[0].partition(".")[0]))
+        shown[title] = [
+            (key, _value(left), _value(right), _change(left, right) if title == "metrics" else "")
+            for key, (left, right) in ordered
+            if {_value(left), _value(right)} != {"-", "null"}
+        ]
+    lines = [row for rows in shown.values() for row in rows]
+    if not lines:
+        return [f"{a} and {b} do not differ."]
+    names, first, second = (
+        min(48, max(len(cell) for cell in column))
+        for column in zip(*[("", a, b), *(row[:3] for row in lines)], strict=True)
+    )
+    made = [f"{'':{names + 2}}  {a:>{first}}  {b:>{second}}"]
+    for title, rows in shown.items():
+        made += [title] if rows else []
+        made += [
+            f"  {key:{names}}  {left:>{first}}  {right:>{second}}  {change}".rstrip()
+            for key, left, right, change in rows
+        ]
+    return made
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, str) and len(value) == 40 and set(value) <= set("0123456789abcdef"):
+        return value[:12]  # a commit
+    return "-" if value is None else str(value)
+
+
+def _change(left: Any, right: Any) -> str:
+    return f"{right - left:+.3g}" if isinstance(left, float) and isinstance(right, float) else ""
 
 
 def register(app: typer.Typer) -> None:

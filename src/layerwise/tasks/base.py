@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from layerwise.core.errors import UnsupportedError
 from layerwise.data.examples import Splits
 from layerwise.data.source import StepSource
+from layerwise.objectives.base import Objective
 
 Batch = dict[str, Tensor]
 
@@ -48,8 +49,11 @@ class Task(ABC):
 
     # Validation metric that selects weights, and whether "max" or "min" of it is better; None keeps the last weights.
     monitor: tuple[str, str] | None = None
-    # Whether inputs to `predict` are files ("files"), rows of a table ("rows") or text ("text"); None: cannot predict.
+    # Whether inputs to `predict` are files ("files"), rows of a table ("rows"), text ("text") or numbers in a text
+    # ("numbers"); None: cannot predict.
     predicts: str | None = None
+    # What `layerwise explain` points at: pixels of `images` ("pixels"), columns of a table ("columns"); None: nothing.
+    explains: str | None = None
     # Whether training is on a fixed data set; False for tasks whose batch source acts in an environment.
     needs_data: bool = True
 
@@ -117,13 +121,29 @@ class Task(ABC):
         """Raw columns (batch of one) for each thing a person gave to predict, named as they gave it."""
         raise UnsupportedError(f"{type(self).__name__} does not predict on files.")
 
+    def remarks(self) -> list[str]:
+        """What a person should know about the inputs decoded since the last call (values that training never saw)."""
+        return []
+
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
         """JSON of `layerwise predict` for a batch of model inputs, without the `input` key."""
         raise UnsupportedError(f"{type(self).__name__} does not predict.")
 
+    def scores(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What `explain` asks the reasons of, differentiable: a logit for each class [B, K], or the number predicted
+        [B, 1].
+        """
+        raise UnsupportedError(f"{type(self).__name__} has no scores that could be explained.")
+
     def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
         """Write pictures for the report into `folder`; (caption, file) of each."""
         return []
+
+    def course(
+        self, network: nn.Module, splits: Splits | None, objective: Objective, folder: Path
+    ) -> tuple[list[str], list[tuple[str, Path]]]:
+        """How learning went, for the report: plain sentences, and pictures written into `folder` with captions."""
+        return [], []
 
     def generate(
         self, network: nn.Module, *, prompt: str | None, count: int, seed: int, out: Path | None

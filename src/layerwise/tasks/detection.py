@@ -25,18 +25,18 @@ from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.pictures import PictureTask
 
 THRESHOLDS = np.arange(10) * 0.05 + 0.5  # COCO's ten
-_COLOURS = (
-    "#e6194b",
-    "#3cb44b",
-    "#4363d8",
-    "#f58231",
-    "#911eb4",
-    "#008080",
-    "#9a6324",
-    "#808000",
-    "#000075",
-    "#f032e6",
-)
+_COLOURS = {
+    "red": "#e6194b",
+    "green": "#3cb44b",
+    "blue": "#4363d8",
+    "orange": "#f58231",
+    "violet": "#911eb4",
+    "teal": "#008080",
+    "brown": "#9a6324",
+    "olive": "#808000",
+    "navy": "#000075",
+    "pink": "#f032e6",
+}
 
 
 @runtime_checkable
@@ -272,9 +272,10 @@ class Detection(PictureTask):
         found = self._detect(network, self.inputs(raw)["images"].to(device))
         path = folder / "detections.png"
         _draw_sheet(raw, found, path)
-        legend = ", ".join(f"{name} {_COLOURS[k % len(_COLOURS)]}" for k, name in enumerate(self.class_names))
+        colours = list(_COLOURS)
+        legend = ", ".join(f"{name} {colours[k % len(colours)]}" for k, name in enumerate(self.class_names))
         return [
-            (f"Detections from score {self.config.score_threshold:g} on; objects are outlined white. {legend}", path)
+            (f"Detections from score {self.config.score_threshold:g} on: {legend}. Objects are outlined white.", path)
         ]
 
 
@@ -298,7 +299,7 @@ def _draw_sheet(raw: Batch, found: Sequence[dict[str, Tensor]], path: Path, colu
         for box, label, score in zip(
             found[i]["boxes"].cpu().numpy(), found[i]["labels"].tolist(), found[i]["scores"].tolist(), strict=True
         ):
-            colour, corner = _COLOURS[label % len(_COLOURS)], box * zoom + shift
+            colour, corner = list(_COLOURS.values())[label % len(_COLOURS)], box * zoom + shift
             pen.rectangle(corner.tolist(), outline=colour, width=2)
             pen.text((corner[0] + 3, corner[1] + 1), f"{score:.2f}", fill=colour)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.tasks.base import Accumulator, Batch, wilson_interval
-from layerwise.tasks.pictures import PictureTask, Scale
+from layerwise.tasks.pictures import PictureTask, Scale, Statistics
 
 _WORST = 16  # most-wrong examples kept for the report
 
@@ -23,10 +22,11 @@ class ImageClassificationConfig:
 
     Args:
         normalise: "data" subtracts the training pictures' mean and divides by their deviation, "unit" gives [0, 1],
-            "symmetric" gives [-1, 1].
+            "symmetric" gives [-1, 1]; `{mean: [...], std: [...]}` are the numbers themselves, one a channel, for
+            pictures in [0, 1]. With `init` the default is what the weights were trained with, where they say so.
     """
 
-    normalise: Scale = "data"
+    normalise: Scale | Statistics = "data"
 
 
 class ClassificationMetrics(Accumulator):
@@ -149,6 +149,7 @@ class ImageClassification(PictureTask):
 
     monitor = ("accuracy", "max")
     predicts = "files"
+    explains = "pixels"
 
     def __init__(self, config: ImageClassificationConfig) -> None:
         super().__init__()
@@ -164,14 +165,14 @@ class ImageClassification(PictureTask):
         return ClassificationMetrics(self.class_names)
 
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
-        from layerwise.data.pictures import decode_image
+        return self.read_pictures(inputs)
 
-        size = (self.image_size[0], self.image_size[1])
-        return [(name, {"image": decode_image(Path(name), size, self.channels)[None]}) for name in inputs]
+    def scores(self, network: nn.Module, batch: Batch) -> Tensor:
+        logits = network(batch["images"])
+        return logits[0] if isinstance(logits, tuple) else logits
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        logits = network(batch["images"])
-        scores = (logits[0] if isinstance(logits, tuple) else logits).float().softmax(1)
+        scores = self.scores(network, batch).float().softmax(1)
         rows = []
         for row in scores.tolist():
             ranked = sorted(zip(self.class_names, row, strict=True), key=lambda pair: -pair[1])

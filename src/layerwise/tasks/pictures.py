@@ -1,15 +1,37 @@
 """What tasks on pictures share: what they learn of the data, normalisation, model inputs."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from layerwise.core.errors import DataError
+from layerwise.core.config import PositiveFloat, parse
+from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Examples, Splits
+from layerwise.data.fit import Fit
+from layerwise.data.pictures import decode_image
 from layerwise.tasks.base import Batch, Task
 from layerwise.tasks.preprocessing import Normalise
 
 Scale = Literal["data", "unit", "symmetric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Numbers that pictures in [0, 1] are normalised with, `(x - mean) / std`.
+
+    Args:
+        mean, std: one value a channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ConfigError(f"mean has {len(self.mean)} values and std {len(self.std)}: one a channel is needed.")
 
 
 class PictureTask(Task):
@@ -19,25 +41,28 @@ class PictureTask(Task):
         class_names: in order of label; empty where the data has no classes.
         image_size: [height, width] of the training pictures.
         channels: of the training pictures.
+        fit: how a picture of any size is brought to `image_size`.
     """
 
     def __init__(self) -> None:
         self.class_names: list[str] = []
         self.image_size: list[int] = []
         self.channels = 0
+        self.fit: Fit | None = None
         self._preprocessing: Normalise | None = None
 
-    def bind_pictures(self, splits: Splits, needs: set[str], scale: Scale, purpose: str) -> None:
+    def bind_pictures(self, splits: Splits, needs: set[str], scale: Scale | Statistics, purpose: str) -> None:
         """Learn classes, size, channels and normalisation.
 
         Args:
             needs: columns that the task cannot do without, `image` apart.
             scale: "data" subtracts the training pictures' mean and divides by their deviation, "unit" gives [0, 1],
-                "symmetric" gives [-1, 1].
+                "symmetric" gives [-1, 1]; or the numbers themselves.
             purpose: what the columns are, for the message.
 
         Raises:
             DataError: a column is missing.
+            ConfigError: statistics of another number of channels.
         """
         part = next((split for split in (splits.train, splits.val, splits.test) if split is not None), None)
         columns = part.collate(torch.tensor([0])) if part is not None else {}
@@ -48,7 +73,16 @@ class PictureTask(Task):
         classes = splits.facts.get("num_classes") or 0
         self.class_names = splits.class_names or [str(k) for k in range(classes)]
         self.channels, *self.image_size = columns["image"].shape[1:]
-        if scale == "data":
+        given = splits.extras.get("fit")
+        self.fit = given if isinstance(given, Fit) else None
+        if isinstance(scale, Statistics):
+            if len(scale.mean) != self.channels:
+                raise ConfigError(
+                    f"task.normalise: {len(scale.mean)} means for pictures of {self.channels} channels; one a channel "
+                    "is needed."
+                )
+            self._preprocessing = Normalise(scale.mean, scale.std)
+        elif scale == "data":
             known = splits.normalisation or measure_normalisation(part)
             self._preprocessing = Normalise(known["mean"], known["std"])
         else:
@@ -60,11 +94,14 @@ class PictureTask(Task):
             "class_names": self.class_names,
             "image_size": self.image_size,
             "channels": self.channels,
+            "fit": asdict(self.fit) if self.fit is not None else None,
             "preprocessing": self.preprocessing().config(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.class_names, self.image_size, self.channels = state["class_names"], state["image_size"], state["channels"]
+        fit = state.get("fit")
+        self.fit = None if fit is None else parse(Fit, fit, "fit")
         self._preprocessing = Normalise(state["preprocessing"]["mean"], state["preprocessing"]["std"])
 
     def facts(self) -> dict[str, Any]:
@@ -75,6 +112,12 @@ class PictureTask(Task):
         if self._preprocessing is None:
             raise RuntimeError("the task is bound to data or loaded before it is used")
         return self._preprocessing
+
+    def read_pictures(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
+        """Files as the training pictures were read: the same size, reached in the same way, and channels."""
+        height, width = self.image_size
+        fit = self.fit or Fit(size=(height, width))
+        return [(name, {"image": decode_image(Path(name), fit, self.channels)[None]}) for name in inputs]
 
     def inputs(self, batch: Batch) -> Batch:
         made = {name: value for name, value in batch.items() if name != "image"}

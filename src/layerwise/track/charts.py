@@ -12,6 +12,7 @@ from itertools import pairwise
 _WIDTH, _HEIGHT = 400, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 36
 _MAX_POINTS = 400
+_COLOURS = 10  # of classes in a scatter chart
 _BANDS = 40  # places along a chart that show their values under the pointer
 _SMOOTH_FROM = 80  # a noisy line of as many points is drawn faint, with its moving average on top
 
@@ -292,7 +293,7 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
     Shade of the diagonal: share of the row. Shade of a mistake: square root of its share of the most frequent mistake.
     """
     size = len(labels)
-    cell = 34.0 if size <= 12 else max(12.0, 480 / size)
+    cell = 58.0 if size <= 4 else 34.0 if size <= 12 else max(12.0, 480 / size)
     names = [label if len(label) <= 14 else label[:13] + "\N{HORIZONTAL ELLIPSIS}" for label in labels]
     longest = max(len(name) for name in names)
     margin = 26 + 6.4 * longest
@@ -302,7 +303,7 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
     for i, name in enumerate(names):
         place = margin + cell * (i + 0.5)
         parts.append(_text(name, margin - 6, place + 3.5, "tick", "end"))
-        if longest <= 3:
+        if 6.4 * longest < cell - 1:
             parts.append(_text(name, place, margin - 8, "tick"))
         else:
             parts.append(_upright(name, place + 3.5, margin - 6, "tick", "start"))
@@ -323,6 +324,76 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
         role="img",
         aria_label="confusion matrix",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scatter:
+    """Points of several classes in a plane.
+
+    Args:
+        title: heading.
+        points: (x, y), finite.
+        labels: class of each point, an index into `names`.
+        names: of the classes.
+        note: one line under it.
+    """
+
+    title: str
+    points: Sequence[tuple[float, float]]
+    labels: Sequence[int]
+    names: Sequence[str]
+    note: str = ""
+
+
+def scatter_chart(chart: Scatter) -> str:
+    """Points in the colours of their classes; short class names stand at the medians of their points.
+
+    The most frequent classes have colours, the others share grey (see `class_keys`).
+    """
+    size, edge = 240, 10
+    columns = [[point[axis] for point in chart.points] for axis in (0, 1)]
+    low = [min(column, default=0.0) for column in columns]
+    spans = [(max(column, default=1.0) - least) or 1.0 for column, least in zip(columns, low, strict=True)]
+    places = [
+        (
+            edge + (x - low[0]) / spans[0] * (size - 2 * edge),
+            size - edge - (y - low[1]) / spans[1] * (size - 2 * edge),
+        )
+        for x, y in chart.points
+    ]
+    parts: list[str] = []
+    texts: list[str] = []
+    styles = _class_styles(chart.labels)
+    for label in sorted(set(chart.labels), key=lambda label: (styles.get(label, "k-rest") != "k-rest", label)):
+        own = [place for place, other in zip(places, chart.labels, strict=True) if other == label]
+        path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in own)
+        parts.append(tag("path", class_=f"points {styles.get(label, 'k-rest')}", d=path))
+        if len(chart.names[label]) <= 3 and label in styles:
+            xs, ys = sorted(x for x, _ in own), sorted(y for _, y in own)
+            texts.append(_text(chart.names[label], xs[len(xs) // 2], ys[len(ys) // 2] + 5, "place"))
+    box = f"0 0 {size} {size}"
+    described = f"{chart.title}: {len(chart.points)} points of {len(set(chart.labels))} classes"
+    head = tag("figcaption", tag("strong", escape(chart.title)))
+    note = tag("small", escape(chart.note)) if chart.note else ""
+    drawing = tag("svg", "".join(parts + texts), viewBox=box, role="img", aria_label=described)
+    return tag("figure", head + drawing + note, class_="chart scatter")
+
+
+def class_keys(chart: Scatter) -> str:
+    """Which colour is which class."""
+    styles = _class_styles(chart.labels)
+    shown = [(chart.names[label], style) for label, style in styles.items()]
+    if len(styles) < len(set(chart.labels)):
+        shown.append(("other classes", "k-rest"))
+    items = "".join(tag("span", tag("i", class_=f"blob {style}") + escape(name), class_="key") for name, style in shown)
+    return tag("p", items, class_="keys classes")
+
+
+def _class_styles(labels: Sequence[int]) -> dict[int, str]:
+    """Style of each class that has a colour, by class: the ten with most points."""
+    counts = {label: sum(other == label for other in labels) for label in set(labels)}
+    chosen = sorted(sorted(counts), key=lambda label: -counts[label])[:_COLOURS]
+    return {label: f"k{place}" for place, label in enumerate(sorted(chosen))}
 
 
 def _cell(corner: tuple[float, float], size: float, kind: str, shade: float, count: str, title: str) -> str:

@@ -47,6 +47,7 @@ th small{display:block;font-weight:400}
 .full td.bar{width:190px}
 .scroll+.gallery{margin-top:16px}
 td.bar{padding-left:12px}
+td.long{min-width:220px}
 .own{color:var(--val)}
 .own th{font-weight:650}
 .pairs th{width:200px;color:var(--muted);font-weight:400;vertical-align:top;white-space:nowrap}
@@ -82,6 +83,15 @@ text{fill:var(--muted);font-size:11px}
 svg.matrix{--cell:var(--bg)}
 .count{font-size:11px;fill:var(--ink)}
 .count.strong{fill:var(--strong);font-weight:600}
+.scatters{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:18px 22px}
+.scatter figcaption{overflow-wrap:anywhere}
+.scatter svg{border:1px solid var(--line);border-radius:6px}
+.points{fill:none;stroke:var(--c);stroke-width:4.4;stroke-linecap:round;stroke-opacity:.75}
+.place{font-size:15px;font-weight:700;fill:var(--ink);stroke:var(--surface);stroke-width:3px;paint-order:stroke}
+.classes{flex-wrap:wrap;gap:4px 16px;max-width:none}
+.blob{display:inline-block;width:10px;height:10px;border-radius:50%;margin-right:6px;background:var(--c)}
+.k0{--c:#3b6fd4}.k1{--c:#e07b39}.k2{--c:#2f9e62}.k3{--c:#d2442f}.k4{--c:#8f63c7}.k5{--c:#94694f}.k6{--c:#dc6fb0}
+.k7{--c:#7a8794}.k8{--c:#b3a125}.k9{--c:#2bafc0}.k-rest{--c:var(--other)}
 .gallery{display:flex;flex-wrap:wrap;gap:16px}
 .picture.small{flex:0 1 116px}
 .picture.wide{flex:1 1 420px;max-width:100%}
@@ -104,13 +114,17 @@ border-radius:10px;margin-bottom:10px}h1{font-size:24px}
 .headline strong{font-size:38px}header dl{grid-template-columns:1fr 1fr;gap:10px 16px}
 .cards{grid-template-columns:1fr 1fr}.full td.bar,.full th.bar{display:none}.pairs th{width:auto;white-space:normal;
 min-width:96px}
-.picture.small{flex-basis:calc(33% - 11px)}th,td{padding-right:12px}}
+.scatters{grid-template-columns:1fr 1fr;gap:14px 10px}.full{font-size:13px}.full th,.full td{padding-right:8px}
+.commands code{white-space:pre-wrap;overflow-wrap:anywhere}
+svg.interval{width:100px}.picture.small{flex-basis:calc(33% - 11px)}th,td{padding-right:12px}
+thead th,thead .num{white-space:normal}}
 @media print{:root{--bg:#fff;--surface:#fff;--ink:#000;--muted:#444;--line:#ccc;--grid:#e5e5e5;--val:#2b5fd9;
 --train:#c8611f;--other:#777;--miss:#c23a26;--warn-bg:#fff;--strong:#fff;color-scheme:light}
 body{font-size:10.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}main{max-width:none;padding:0}
 header,section,.warnings{border-radius:0;border-width:0 0 1px;padding:10pt 0;margin:0}
-figure,tr,.cards div{break-inside:avoid}h2{break-after:avoid}.charts{grid-template-columns:1fr 1fr}
-.scroll{overflow:visible}pre{white-space:pre-wrap}
+section,figure,tr,.cards div{break-inside:avoid}h2{break-after:avoid}.charts{grid-template-columns:1fr 1fr}
+.scatters{grid-template-columns:repeat(3,1fr)}.picture.wide{flex:0 1 60%}
+.scroll{overflow:visible}pre,.commands code{white-space:pre-wrap}
 details::details-content{content-visibility:visible;display:block;block-size:auto}}
 """
 
@@ -121,7 +135,7 @@ _HEAD = """<!doctype html>
 """
 
 
-def page(title: str, body: str) -> str:
-    """A page of markup: `title` and `body` are escaped already."""
-    head = f"{_HEAD}<title>{title}</title><style>{_STYLE}</style></head>"
+def page(title: str, body: str, style: str = "") -> str:
+    """A page of markup: `title` and `body` are escaped already; `style` is added to that of all pages."""
+    head = f"{_HEAD}<title>{title}</title><style>{_STYLE}{style}</style></head>"
     return f"{head}\n<body><main>\n{body}\n<footer>Written by Layerwise.</footer></main></body></html>\n"

@@ -16,12 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.track import files
-from layerwise.track.charts import Series, escape, heat_map, interval_bar, line_chart, number
+from layerwise.track.charts import (
+    Scatter,
+    Series,
+    class_keys,
+    escape,
+    heat_map,
+    interval_bar,
+    line_chart,
+    number,
+    scatter_chart,
+)
 from layerwise.track.page import page
 from layerwise.track.run_directory import RunDirectory
 
 _MOST_CLASSES_DRAWN = 40  # a larger confusion matrix is shown as its most frequent mistakes
 _MOST_ROWS = 200  # of a table
+_LONG = 40  # letters of a cell that is kept wide, so that narrow screens scroll in place of breaking it word by word
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 
 Pictures = Sequence[tuple[str, Path]]
@@ -54,12 +65,14 @@ class Section:
         title: heading.
         text: a paragraph before the rest.
         rows: a table, one mapping a row; the columns are the keys in order of appearance.
+        scatters: charts of points that share their classes.
         pictures: (caption, file).
     """
 
     title: str
     text: str = ""
     rows: Sequence[Mapping[str, Any]] = ()
+    scatters: Sequence[Scatter] = ()
     pictures: Pictures = ()
 
 
@@ -158,7 +171,11 @@ def _section(title: str, body: str) -> str:
 
 def _free_section(section: Section) -> str:
     text = f"<p>{escape(section.text)}</p>" if section.text else ""
-    return text + _table(section.rows) + _gallery(section.pictures)
+    scatters = "".join(scatter_chart(chart) for chart in section.scatters)
+    if scatters:
+        scatters = f"{class_keys(section.scatters[0])}<div class=scatters>{scatters}</div>"
+    body = _table(section.rows) + scatters + _gallery(section.pictures)
+    return text + body if body or section.text else ""
 
 
 def _top(run: RunDirectory, report: ReportData) -> str:
@@ -266,7 +283,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], report: ReportData) -> str:
     for line in lines:
         for key, value in line.items():
             part, _, name = key.rpartition("/")
-            timed = key.startswith("time") or key in ("step", "epoch")
+            timed = key.startswith("time") or key in ("step", "epoch", "samples_per_s")  # see "Throughput"
             if (
                 timed
                 or part == "test"
@@ -280,12 +297,14 @@ def _curves(lines: Sequence[Mapping[str, Any]], report: ReportData) -> str:
             found.setdefault(name, {}).setdefault(part, []).append((float(line.get("step", 0)), float(value)))
 
     def rank(name: str) -> tuple[int, str]:
-        places = {"loss": 0, (report.headline or "").rpartition("/")[2]: 1, "lr": 3, "samples_per_s": 4}
+        places = {"loss": 0, (report.headline or "").rpartition("/")[2]: 1, "lr": 3}
         return places.get(name, 2), name
 
     labels = {"train": "training", "val": "validation", "": ""}
     charts = []
     for name in sorted(found, key=rank):
+        if all(len(points) == 1 for points in found[name].values()):
+            continue  # a single value is no curve; the last one is among the metrics
         series = [
             Series(
                 name=labels[part] or _words(name, capital=False),
@@ -358,15 +377,18 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     body = ""
     for row in rows[:_MOST_ROWS]:
-        cells = "".join(
-            f"<td{' class=num' if key in numeric else ''}>{escape(_cell(key, row.get(key)))}</td>" for key in columns
-        )
+        cells = "".join(_table_cell(_cell(key, row.get(key)), key in numeric) for key in columns)
         if bars:
             cells += f"<td class=bar>{_row_bar(row, measured, low, high)}</td>"
         body += f"<tr>{cells}</tr>"
     more = f"<p class=note>The first {_MOST_ROWS} of {len(rows):,} rows.</p>" if len(rows) > _MOST_ROWS else ""
     last = "<th>95 % interval</th>" if bars else ""
     return f"<div class=scroll><table><thead><tr>{head}{last}</tr></thead><tbody>{body}</tbody></table></div>{more}"
+
+
+def _table_cell(text: str, numeric: bool) -> str:
+    kind = " class=num" if numeric else " class=long" if len(text) > _LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _row_bar(row: Mapping[str, Any], measured: str | None, low: float, high: float) -> str:
@@ -449,13 +471,15 @@ def _provenance(run: RunDirectory) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- words
 
-_SHARES = ("accuracy", "recall", "precision", "f1", "error_rate", "iou", "map", "auc")
+_SHARES = ("accuracy", "recall", "precision", "f1", "error_rate", "iou", "map", "map50", "map75", "auc", "exact_match")
 _WORDS = {
     "lr": "learning rate",
     "f1": "F1",
     "top5": "top-5",
     "iou": "IoU",
     "map": "mAP",
+    "map50": "mAP at IoU 0.5",
+    "map75": "mAP at IoU 0.75",
     "auc": "AUC",
     "s": "(s)",
     "ms": "(ms)",
@@ -506,6 +530,8 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if _is_number(value):
         return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items() if entry is not None)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,0 +1,164 @@
+"""`layerwise explain` as a person runs it, and what the report says each layer learned."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layerwise.cli.main import main
+
+Command = Callable[..., Any]  # see conftest
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of LeNet-5 on the bundled digits, and two pictures beside it."""
+    folder = tmp_path_factory.mktemp("digits")
+    assert main(["train", "lenet5", "epochs=4", "--quiet", "--run", str(folder / "run")]) == 0
+    draw = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(draw.integers(0, 255, (32, 32), dtype=np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table where one number and one category decide, and the table."""
+    folder = tmp_path_factory.mktemp("table")
+    draw = np.random.default_rng(0)
+    lines = ["size,noise,colour,kind"]
+    for _ in range(240):
+        size, noise, colour = draw.normal(), draw.normal(), draw.choice(["red", "blue", "green"])
+        kind = "yes" if size + (1.5 if colour == "red" else -1.0) > 0 else "no"
+        lines.append(f"{size:.3f},{noise:.3f},{colour},{kind}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    (folder / "two.csv").write_text("\n".join(lines[:3]) + "\n")
+    arguments = ["tabular_classification", f"data.root={folder / 'table.csv'}", "data.target=kind", "epochs=25"]
+    arguments += ["optimizer.lr=0.01", "task.numbers=standard"]
+    assert main(["train", *arguments, "--quiet", "--run", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "saliency", "occlusion", "grad_cam"])
+def test_pictures_are_explained_by_each_method(layerwise: Command, digits: Path, tmp_path: Path, method: str) -> None:
+    inputs = [digits / "a.png", digits / "b.png"]
+    done = layerwise("explain", digits / "run", *inputs, "--method", method, "-o", "why.png", "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)
+    assert [row["input"] for row in rows] == [str(path) for path in inputs]
+    assert all(row["method"] == method and row["label"] == row["target"] for row in rows)
+    assert all(0.1 <= row["score"] == row["target_score"] <= 1 for row in rows)
+    pixels = np.asarray(Image.open(tmp_path / "why.png"), dtype=int)
+    assert pixels.shape[0] == 2 * (224 + 24)  # a row an input
+    heat = pixels[12:236, 248:472]
+    assert (abs(heat[..., 0] - heat[..., 2]) > 30).any()  # coloured
+    assert (pixels[12:236, 12:236].std(-1) == 0).all()  # the digit itself is grey
+    if method == "integrated_gradients":
+        assert all(abs(row["completeness_gap"]) < 0.05 * max(1, abs(row["sum"])) for row in rows)
+
+
+def test_the_same_call_writes_the_same_bytes(layerwise: Command, digits: Path, tmp_path: Path) -> None:
+    call = ("explain", digits / "run", digits / "a.png", "--method", "saliency", "--samples", "4", "-o")
+    assert layerwise(*call, "one.png").code == layerwise(*call, "two.png").code == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_folder_gets_a_picture_of_each_input(layerwise: Command, digits: Path, tmp_path: Path) -> None:
+    done = layerwise("explain", digits / "run", digits / "a.png", digits / "b.png", digits / "a.png", "-o", "out/")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.png", "a.png", "b.png"]
+
+
+def test_another_class_is_explained_when_asked_for(layerwise: Command, digits: Path) -> None:
+    plain = json.loads(layerwise("explain", digits / "run", digits / "a.png", "--json").out)[0]
+    other = "3" if plain["label"] != "3" else "4"
+    done = layerwise("explain", digits / "run", digits / "a.png", "--target", other, "--json")
+    row = json.loads(done.out)[0]
+    assert (row["label"], row["target"]) == (plain["label"], other)
+    assert row["target_score"] < row["score"] == plain["score"]
+    text = layerwise("explain", digits / "run", digits / "a.png", "--target", other).out
+    assert f"explained: {other}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--method", "grad-cam"), "method=grad-cam: there is none. Did you mean 'grad_cam'?"),
+        (("--target", "cat"), "target=cat: the model knows no such class"),
+        (("--layer", "conv1"), "layer=conv1 has no effect on method=integrated_gradients; it belongs to grad_cam"),
+        (("--method", "grad_cam", "--layer", "conv7"), "the layers with maps are conv1, conv2"),
+        (("--samples", "5"), "samples=5 has no effect on method=integrated_gradients"),
+        (("--baseline", "pink"), "baseline=pink: it is one of black, white, mean"),
+        (("-o", "why.jpg"), "-o why.jpg: pictures are written as .png"),
+    ],
+)
+def test_mistakes_are_named(layerwise: Command, digits: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = layerwise("explain", digits / "run", digits / "a.png", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not Path("explain.png").exists()
+
+
+def test_rows_of_a_table_are_explained_by_column(layerwise: Command, table: Path, tmp_path: Path) -> None:
+    done = layerwise("explain", table / "run", table / "table.csv", "--json", "-o", "why.png")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)
+    assert len(rows) == 240
+    assert set(rows[0]["contributions"]) == {"size", "noise", "colour"}
+    for row in rows:
+        assert abs(row["completeness_gap"]) < 0.05 * max(1, math.fsum(map(abs, row["contributions"].values())))
+    share = {name: math.fsum(abs(row["contributions"][name]) for row in rows) for name in ("size", "noise", "colour")}
+    assert share["size"] > 2 * share["noise"]  # what decides has the larger share
+    assert share["colour"] > share["noise"]
+    with Image.open(tmp_path / "why.png") as picture:
+        assert picture.format == "PNG"
+    text = layerwise("explain", table / "run", table / "two.csv").out
+    assert "mean size of the contribution over 2 rows" in text
+    assert re.search(r"^  size +\d", text, re.MULTILINE)
+
+
+def test_what_does_not_fit_a_table_is_said(layerwise: Command, table: Path) -> None:
+    done = layerwise("explain", table / "run", table / "two.csv", "--method", "occlusion")
+    assert done.code == 2
+    assert "rows of a table are explained by integrated_gradients" in done.err
+
+
+def test_the_report_of_pictures_says_what_each_layer_learned(digits: Path) -> None:
+    page = (digits / "run" / "report.html").read_text()
+    for title in ("What each layer learned", "Each layer&#x27;s features in two dimensions", "First-layer filters",
+                  "Feature maps of an example"):  # fmt: skip
+        assert f"<h2>{title}</h2>" in page
+    tree = json.loads((digits / "run" / "report.json").read_text())
+    rows = {row["layer"]: row for row in tree["learned"]["probe"]["rows"]}
+    assert list(rows) == ["pixels", "conv1", "conv2", "conv3", "fc1", "network"]
+    assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in rows.values())
+    assert tree["learned"]["probe"]["train"] == 1000
+    assert rows["conv3"]["accuracy"] > 0.85
+    assert [layer["layer"] for layer in tree["learned"]["maps"]["layers"]] == list(rows)[:-1]
+    assert "could not be made" not in page
+    assert "samples per second" in page.lower()
+
+
+def test_the_report_of_a_table_has_a_probe_and_maps_but_no_pictures(table: Path) -> None:
+    tree = json.loads((table / "run" / "report.json").read_text())
+    assert [row["layer"] for row in tree["learned"]["probe"]["rows"]] == ["columns", "blocks.0", "blocks.1", "network"]
+    assert set(tree["learned"]) == {"probe", "maps"}
+
+
+def test_the_worst_mistakes_on_a_table_are_shown_with_the_columns_behind_them(table: Path) -> None:
+    tables = json.loads((table / "run" / "report.json").read_text())["tables"]
+    wrong = [row for row in tables["most_wrong"] if row["label"] != row["prediction"]]
+    data = [line.split(",") for line in (table / "table.csv").read_text().splitlines()[1:]]
+    for row in wrong:
+        told = dict(part.split(" ") for part in row["the answer rests on"].split(", "))
+        assert set(told) == {"size", "noise", "colour"}
+        same = [cells for cells in data if float(cells[0]) == pytest.approx(float(told["size"]), abs=1e-6)]
+        assert told["colour"] in {cells[2] for cells in same}
+        assert row["label"] in {cells[3] for cells in same}
+    assert wrong, "a network that makes no mistake shows none: make the task harder"
