@@ -15,7 +15,17 @@ from rich.table import Table
 
 from bench import calibration, measure
 
-NAMES = ("data_path", "loop_overhead", "optimizer_step", "muon_step", "save_stall", "startup")
+NAMES = (
+    "data_path",
+    "loop_overhead",
+    "mnist_99",
+    "optimizer_step",
+    "muon_step",
+    "rbm_epoch",
+    "save_stall",
+    "startup",
+    "tabular_epoch",
+)
 
 
 def main() -> None:

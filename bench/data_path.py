@@ -139,7 +139,7 @@ def loader_2(pace: Pace) -> None:
 # ------------------------------------------------------------------------------------------------------ batch by batch
 
 
-def _shifted(images: Tensor) -> Tensor:
+def shifted(images: Tensor) -> Tensor:
     """Every picture moved on its own, normalised: one gather, values scaled in place."""
     padded = F.pad(images, (PIXELS,) * 4)
     top, left = torch.randint(0, 2 * PIXELS + 1, (2, len(images)))
@@ -158,7 +158,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         ids = torch.tensor(indices)
-        return _shifted(self.images.index_select(0, ids)), self.labels.index_select(0, ids)
+        return shifted(self.images.index_select(0, ids)), self.labels.index_select(0, ids)
 
 
 def batched_loader(pace: Pace) -> None:
@@ -182,7 +182,7 @@ def batched(pace: Pace) -> None:
 
     def epoch() -> Iterator[Tensor]:
         for ids in torch.randperm(len(images)).split(BATCH):
-            made, _ = _shifted(images.index_select(0, ids)), labels.index_select(0, ids)
+            made, _ = shifted(images.index_select(0, ids)), labels.index_select(0, ids)
             yield made
 
     def epochs() -> Iterator[Iterator[Tensor]]:
