@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _WIDTH, _HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 12, 36
 _MAX_POINTS = 400
 _COLOURS = 10  # of classes in a scatter chart
 _BANDS = 40  # places along a chart that show their values under the pointer
