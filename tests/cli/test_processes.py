@@ -16,14 +16,15 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 ENV = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "layerwise", "train", *map(str, arguments), "--quiet"]
+def start(*arguments: object, quiet: bool = True) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "layerwise", "train", *map(str, arguments), *(["--quiet"] if quiet else [])]
     return subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=280)
+def finish(process: subprocess.Popen[str]) -> str:
+    printed, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors
+    return printed
 
 
 def workers(run: Path) -> list[str]:
@@ -44,7 +45,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     # 31 samples a step: shares of 16 and 15
     settings = ("lenet5", "max_steps=20", "batch_size=31", "eval.every_steps=10")
     finish(start(*settings, "--run", tmp_path / "one"))
-    finish(start(*settings, "--run", tmp_path / "two", "--nproc", 2))
+    printed = finish(start(*settings, "--run", tmp_path / "two", "--nproc", 2, quiet=False))
+    assert sum(line.startswith("test/loss ") for line in printed.splitlines()) == 1  # by one of the processes
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     # float32 sums in another order, through 20 steps of Adam
     assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-3) for name in one)

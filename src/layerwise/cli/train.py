@@ -1,5 +1,6 @@
 """`layerwise train` and `layerwise reproduce`."""
 
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -54,7 +55,8 @@ def train(
             print(*api.dry_run(configured, console), sep="\n")
         return
     result = api.train(target, changes, run=run, resume=resume, nproc=nproc, trust_code=trust_code, console=console)
-    if not quiet:
+    # Of several processes the first one prints, not the one that started them.
+    if not quiet and nproc == 1 and os.environ.get("RANK", "0") == "0":
         print_metrics(result.metrics)
         print(f"{'run':28} {result.path}")
 
