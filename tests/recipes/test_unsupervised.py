@@ -3,6 +3,7 @@ whose likelihood can be summed.
 """
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 
 from layerwise.api.configure import configure
+from layerwise.api.train import train
+from layerwise.core.console import Console
 from layerwise.train.build import build
 
 
@@ -82,3 +85,20 @@ def test_a_machine_learns_a_distribution_of_patterns(tmp_path: Path) -> None:
         log_z = torch.logsumexp(-rbm.free_energy(everything), 0)
         likelihood = -rbm.free_energy(torch.from_numpy(patterns).double().flatten(1)) - log_z
     assert math.log(1 / 14) > float(likelihood.mean()) > -4.2
+
+
+def test_time_goes_on_from_stage_to_stage(tmp_path: Path) -> None:
+    overrides = {
+        "data": "digits", "task.normalise": "unit", "model.hidden_sizes": [8, 8], "eval.every_epochs": None,
+        "stages": [
+            {"name": "below", "objective": {"name": "contrastive_divergence", "layer": 0}, "max_steps": 40},
+            {"name": "above", "max_steps": 3},
+        ],
+    }  # fmt: skip
+    run = train("dbn_mnist", overrides.items(), run=str(tmp_path / "run"), console=Console(quiet=True))
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    times = [line["time_s"] for line in lines if "time_s" in line]
+    assert times == sorted(times)
+    assert lines[-1]["step"] == 43
+    below = max(line["time_s"] for line in lines if line["step"] <= 40)
+    assert json.loads((run.path / "report.json").read_text())["seconds"] > below

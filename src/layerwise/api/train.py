@@ -222,7 +222,7 @@ class _Training:
         trainer = self._train_stage(session, start, first_step, newest)
         for index in range(start + 1, len(session.stages())):
             first_step += trainer.step
-            trainer = self._train_stage(session, index, first_step, None)
+            trainer = self._train_stage(session, index, first_step, None, elapsed_s=60 * trainer.minutes())
         run = self._finish(session, trainer, first_step + trainer.step)
         self.world.barrier()  # nobody leaves while another one still talks
         return run
@@ -276,9 +276,12 @@ class _Training:
                 f"(threads: OMP_NUM_THREADS), or start anew with init={self.directory.path}."
             )
 
-    def _train_stage(self, session: "Session", index: int, first_step: int, state: dict[str, Any] | None) -> "Trainer":
+    def _train_stage(
+        self, session: "Session", index: int, first_step: int, state: dict[str, Any] | None, elapsed_s: float = 0.0
+    ) -> "Trainer":
         stage = session.stages()[index]
         trainer = session.trainer(index, first_step, [])
+        trainer.elapsed_s = elapsed_s  # of the stages before
         if state is not None:
             trainer.load(state["trainer"])
             if (

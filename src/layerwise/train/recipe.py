@@ -157,8 +157,9 @@ class Recipe:
         optimizer, schedule: of every phase and stage that names none of its own.
         phases: parts of one step; empty means one phase over all parameters.
         stages: trainings in a row; empty means one.
-        epochs, max_steps, max_minutes: the length (of each stage that does not say otherwise); the first that is
-            reached ends the training. max_steps=0 trains nothing: the network is built, evaluated, saved and reported.
+        epochs, max_steps: the length, of each stage that does not say otherwise.
+        max_minutes: training time of all stages and sittings together; the first of the three that is reached ends the
+            training. max_steps=0 trains nothing: the network is built, evaluated, saved and reported.
         batch_size: samples a step, over all processes.
         micro_batch_size: samples a forward pass; None means the share of the process at once.
         seed: of weights, order, augmentation and noise.
