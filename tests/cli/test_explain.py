@@ -105,6 +105,25 @@ def test_mistakes_are_named(layerwise: Command, digits: Path, arguments: tuple[s
     assert not Path("explain.png").exists()
 
 
+def test_a_vit_is_explained_by_roll_out_and_a_network_without_attention_is_refused(
+    layerwise: Command, digits: Path, tmp_path: Path
+) -> None:
+    run = ("train", "lenet5", "model=vit-tiny", "max_steps=2", "--quiet", "--run", "vit")
+    assert layerwise(*run).code == 0
+    call = ("--method", "attention_rollout", "-o", "why.png")
+    done = layerwise("explain", "vit", digits / "a.png", *call, "--json")
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    assert row["method"] == "attention_rollout"
+    assert (tmp_path / "why.png").exists()
+    other = layerwise("explain", "vit", digits / "a.png", *call, "--target", "3")
+    assert other.code == 2
+    assert "target=3 has no effect on method=attention_rollout" in other.err
+    refused = layerwise("explain", digits / "run", digits / "a.png", *call)
+    assert refused.code == 3
+    assert "attention_rollout needs a model with attention_maps, a ViT; LeNet5 has none" in refused.err
+
+
 def test_rows_of_a_table_are_explained_by_column(layerwise: Command, table: Path, tmp_path: Path) -> None:
     done = layerwise("explain", table / "run", table / "table.csv", "--json", "-o", "why.png")
     assert done.code == 0, done.err

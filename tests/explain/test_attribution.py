@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.explain import attribution
+from layerwise.models.vision.vit import ViT, ViTConfig
 
 METHODS: list[Callable[..., Tensor]] = [attribution.saliency, attribution.integrated_gradients]
 
@@ -200,3 +201,56 @@ def test_parameters_take_gradients_again_afterwards() -> None:
         assert attribution.saliency(net, torch.ones(1, 2), torch.tensor([0])).shape == (1, 2)
     assert net.weight.requires_grad
     assert not net.bias.requires_grad
+
+
+# ------------------------------------------------------------------------------------------------- attention roll-out
+
+
+def naive_roll_out(maps: Tensor) -> list[list[list[float]]]:
+    """Section 3 of Abnar and Zuidema 2020 number by number: A = mean of heads, A = (A + I) / 2 with rows made to sum to
+    one, R_1 = A_1, R_l = A_l R_{l-1}.
+    """
+    layers, pictures, heads, tokens, _ = maps.shape
+    found = []
+    for b in range(pictures):
+        rolled: list[list[float]] = []
+        for layer in range(layers):
+            mixed = []
+            for i in range(tokens):
+                row = [sum(float(maps[layer, b, a, i, j]) for a in range(heads)) / heads for j in range(tokens)]
+                row = [0.5 * value + 0.5 * (i == j) for j, value in enumerate(row)]
+                mixed.append([value / sum(row) for value in row])
+            rolled = mixed if layer == 0 else [
+                [sum(mixed[i][k] * rolled[k][j] for k in range(tokens)) for j in range(tokens)] for i in range(tokens)
+            ]  # fmt: skip
+        found.append(rolled)
+    return found
+
+
+def test_roll_out_is_the_paper_s_equation() -> None:
+    torch.manual_seed(0)
+    maps = (3 * torch.randn(3, 2, 4, 5, 5, dtype=torch.float64)).softmax(-1)
+    wanted = torch.tensor(naive_roll_out(maps), dtype=torch.float64)
+    torch.testing.assert_close(attribution.roll_out(maps), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_roll_out_of_a_vit_is_the_class_token_s_row_on_the_grid_of_patches() -> None:
+    torch.manual_seed(0)
+    config = ViTConfig(
+        num_classes=3, in_channels=1, image_size=(16, 24), patch_size=8, d_model=8, num_layers=3, num_heads=2
+    )
+    net = ViT(config).double().eval()
+    for parameter in net.parameters():  # sharp attention
+        nn.init.normal_(parameter)
+    for size in ((16, 24), (32, 16)):
+        images = torch.randn(2, 1, *size, dtype=torch.float64)
+        found = attribution.attention_rollout(net, images)
+        assert found.shape == (2, size[0] // 8, size[1] // 8)
+        wanted = torch.tensor(naive_roll_out(net.attention_maps(images).detach()), dtype=torch.float64)[:, 0, 1:]
+        torch.testing.assert_close(found.flatten(1), wanted, rtol=1e-12, atol=1e-12)
+        assert float(found.std()) > 1e-3
+
+
+def test_a_network_without_attention_has_no_roll_out() -> None:
+    with pytest.raises(UnsupportedError, match="attention_maps, a ViT; Linear has none"):
+        attribution.attention_rollout(nn.Linear(2, 2), torch.zeros(1, 1, 8, 8))

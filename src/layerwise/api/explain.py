@@ -19,7 +19,7 @@ from layerwise.explain.columns import integrated_column_gradients
 from layerwise.tasks.base import Batch, Task
 from layerwise.track import files
 
-Method = Literal["integrated_gradients", "saliency", "occlusion", "grad_cam"]
+Method = Literal["integrated_gradients", "saliency", "occlusion", "grad_cam", "attention_rollout"]
 Baseline = Literal["black", "white", "mean"]
 
 _MOST_ROWS = 40  # of one picture
@@ -34,7 +34,7 @@ class Options:
 
     Args:
         method: see `layerwise.explain.attribution`; None takes integrated gradients.
-        target: name of the class whose score is explained; None takes the one predicted.
+        target: name of the class whose score is explained; None takes the one predicted. Roll-out knows no classes.
         baseline: colour that stands for "nothing there" in integrated gradients and occlusion; "mean" is the picture's
             own mean colour. None takes black.
         samples: noisy copies that saliency is averaged over (SmoothGrad); None takes the picture as it is.
@@ -62,6 +62,7 @@ class Options:
             "baseline": ("integrated_gradients", "occlusion"),
             "samples": ("saliency",),
             "layer": ("grad_cam",),
+            "target": tuple(name for name in get_args(Method) if name != "attention_rollout"),
         }
         for name, methods in takes.items():
             value = getattr(self, name)
@@ -160,6 +161,8 @@ def _explain_picture(
         heat = found.abs().amax(1)  # the largest over channels, as in the paper
     elif method == "grad_cam":
         heat = attribution.grad_cam(network, model, images, target, layer=options.layer)
+    elif method == "attention_rollout":
+        heat = attribution.attention_rollout(network, images)
     else:
         baseline = _baseline(task, raw["image"], options.baseline or "black")
         if method == "occlusion":
@@ -220,6 +223,7 @@ def _notes(name: str, row: dict[str, Any]) -> list[str]:
         "integrated_gradients": "red: speaks for it, blue: against it",
         "occlusion": f"red: covering {row.get('window')} x {row.get('window')} pixels costs score, blue: adds to it",
         "grad_cam": "red: maps of the layer that speak for it",
+        "attention_rollout": "red: patches that the class token attends to through all blocks, whatever the class",
     }
     return [*lines, row["method"].replace("_", " "), meaning[row["method"]]]
 

@@ -18,7 +18,9 @@ def explain(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help="integrated_gradients (unless given), saliency, occlusion or grad_cam."),
+        typer.Option(
+            "--method", help="integrated_gradients (unless given), saliency, occlusion, grad_cam or attention_rollout."
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="CLASS", help="Class to explain; unless given, the predicted one.")

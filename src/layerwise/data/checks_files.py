@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from layerwise.data.checks import Finding
 from layerwise.data.checks_scan import NO_LABEL, Pool
 from layerwise.data.checks_tables import errors_avoided
 from layerwise.data.examples import Examples, Subset
-from layerwise.data.pictures import UNREADABLE
+from layerwise.data.pictures import UNREADABLE, open_picture, orientation
 from layerwise.ops.random import permutation
 
 _TOLD = 0.5  # share of the errors that the kind of file alone may explain before it is told
@@ -142,9 +141,9 @@ def _headers(files: list[str]) -> list[_Header]:
     try:
         for name in files:
             try:
-                with Image.open(_source(name, archives)) as picture:
+                with open_picture(_source(name, archives)) as picture:
                     width, height = picture.size
-                    if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+                    if orientation(picture) >= 5:
                         width, height = height, width
                     found.append(_Header(picture.format or "", picture.mode, max(1, width), max(1, height)))
             except (*UNREADABLE, zipfile.BadZipFile, KeyError):

@@ -41,7 +41,7 @@ class FileTree(ABC):
 
 
 class FolderTree(FileTree):
-    """A folder on disk; links are followed."""
+    """A folder on disk; links are followed, but for those to a folder they are in."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.where = root, str(root)
@@ -52,7 +52,7 @@ class FolderTree(FileTree):
                 names.clear()
                 continue
             seen.add(real)
-            names[:] = sorted(name for name in names if not is_litter(name))
+            names[:] = sorted(name for name in names if not is_litter(name) and not _leads_up(folder, name, real))
             below = Path(folder).relative_to(root)
             self.folders += [(below / name).as_posix() for name in names]
             self.files += [(below / name).as_posix() for name in files if not is_litter(name)]
@@ -65,6 +65,12 @@ class FolderTree(FileTree):
 
     def size(self, name: str) -> int:
         return (self.root / name).stat().st_size
+
+
+def _leads_up(folder: str, name: str, real: str) -> bool:
+    """Whether a folder in `folder` (really at `real`) is a link to it or to one above it."""
+    path = os.path.join(folder, name)
+    return os.path.islink(path) and os.path.commonpath([real, target := os.path.realpath(path)]) == target
 
 
 class ZipTree(FileTree):

@@ -22,7 +22,15 @@ from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, Splits, TensorExamples
 from layerwise.data.files import FileTree, open_tree
 from layerwise.data.fit import Fit, FitMode, Interpolation
-from layerwise.data.pictures import SUFFIXES, UnreadablePicture, decode_image, probe_image
+from layerwise.data.pictures import (
+    MAY_MOVE,
+    SUFFIXES,
+    Header,
+    UnreadablePicture,
+    decode_image,
+    moving_note,
+    probe_image,
+)
 from layerwise.data.source import DataConfig
 
 __all__ = ["DATASETS", "ImageFolder", "ImageFolderConfig", "decode_image"]
@@ -126,7 +134,10 @@ class PictureFiles(Examples):
         if self._digest_cache is None:
 
             def digest(name: str) -> bytes:
-                return hashlib.sha256(f"{tree.size(name)} ".encode() + tree.read(name, _HASHED_BYTES)).digest()
+                try:
+                    return hashlib.sha256(f"{tree.size(name)} ".encode() + tree.read(name, _HASHED_BYTES)).digest()
+                except OSError as error:  # a link to nothing, no permission
+                    raise UnreadablePicture(f"{tree.path(name)} cannot be read: {error}.") from error
 
             self._digest_cache = _threaded(digest, self.part.names)
         return self._digest_cache
@@ -265,30 +276,36 @@ class ImageFolder:
 
     def _size_and_channels(self, parts: list[Part]) -> tuple[tuple[int, int], int]:
         given = {"grey": 1, "rgb": 3}.get(self.config.channels)
-        if self.config.size is not None and given is not None:
-            return self.config.size, given
-        probed: list[tuple[int, int, bool]] = []
+        asked = self.config.size is not None and given is not None
+        headers: dict[str, Header] = {}
         for part in parts:
+            names = [name for name in part.names if not asked or name.lower().endswith(MAY_MOVE)]
 
-            def probe(name: str, part: Part = part) -> tuple[int, int, bool] | None:
+            def probe(name: str, part: Part = part) -> Header | None:
                 try:
                     return probe_image(part.tree.read(name))
                 except (OSError, UnreadablePicture):
                     return None  # decoding names it
 
-            probed += [found for found in _threaded(probe, part.names) if found is not None]
+            found = zip(names, _threaded(probe, names), strict=True)
+            headers |= {part.tree.path(name): header for name, header in found if header is not None}
+        if note := moving_note([name for name, header in headers.items() if header.moves]):
+            self.warnings.append(note)
+        if self.config.size is not None and given is not None:
+            return self.config.size, given
+        probed = list(headers.values())
         if not probed:
             raise DataError(
                 f"{parts[0].tree.where}: none of the {len(parts[0].names)} pictures can be read, e.g. "
                 f"{_some(parts[0].names[:1])}."
             )
-        channels = given or (1 if all(grey for _, _, grey in probed) else 3)
-        sizes = {(height, width) for height, width, _ in probed}
+        channels = given or (1 if all(header.grey for header in probed) else 3)
+        sizes = {(header.height, header.width) for header in probed}
         if self.config.size is not None:
             return self.config.size, channels
         if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST_NATIVE:
             return next(iter(sizes)), channels
-        side = min(int(median(min(height, width) for height, width, _ in probed)), _LARGEST_CHOSEN)
+        side = min(int(median(min(header.height, header.width) for header in probed)), _LARGEST_CHOSEN)
         side = side - side % 8 if side >= 16 else side
         heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
         self.warnings.append(

@@ -8,20 +8,48 @@ library that a checkpoint came from, to the same pixels.
 import io
 import math
 import struct
+import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from layerwise.core.errors import DataError
 from layerwise.data.fit import Fit
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # of a file, whatever its name ends in
+MAY_MOVE = (".gif", ".webp", ".png", ".tif", ".tiff")  # files that can hold several pictures, one after the other
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where a person has made warnings errors
+)
+# Pillow warns of every picture over 89 million pixels (a camera of today makes them) and refuses double that, and warns
+# of metadata that pixels do not depend on; it names no file.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what turns a picture of each EXIF orientation upright (EXIF 2.32, tag 0x0112)
+_SHOWN = 5
+_MOST_PIXELS = 1 << 27  # of a picture on its way to its size
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -48,12 +76,13 @@ def decode_image(
     name = "the picture" if isinstance(source, bytes) else str(source)
     fit = Fit(size=size) if isinstance(size, tuple) else size
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with open_picture(source) as opened:
             if fit is not None and _in_one_step(fit):
                 side = 2 * max(fit.size)
                 opened.draft(opened.mode, (side, side))  # JPEG decodes at a fraction of its size
             opened.load()
-            picture = flatten_picture(ImageOps.exif_transpose(opened))
+            turn = _UPRIGHT.get(orientation(opened))
+            picture = flatten_picture(opened if turn is None else opened.transpose(turn))
             wanted = channels or (1 if picture.mode == "L" else 3)
             picture = picture.convert("L" if wanted == 1 else "RGB")
             if fit is not None:
@@ -61,11 +90,38 @@ def decode_image(
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file.") from None
     except UNREADABLE as error:
-        raise UnreadablePicture(f"{name} cannot be read as a picture: {error}.") from error
+        raise UnreadablePicture(f"{name} cannot be read as a picture: {_reason(error)}.") from error
     pixels = np.array(picture)
     return (
         torch.from_numpy(pixels)[None] if pixels.ndim == 2 else torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     )
+
+
+def open_picture(source: Path | str | bytes | io.BytesIO) -> Image.Image:
+    """A picture file's header, for `with`; only formats that are decoded without another program's help.
+
+    Raises:
+        PIL.UnidentifiedImageError: none of them, and what else is in `UNREADABLE`.
+    """
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def orientation(opened: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) to 8; damaged metadata say nothing, and the pixels count."""
+    try:
+        found = opened.getexif().get(0x0112, 1)
+    except (*UNREADABLE, LookupError, TypeError):
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the object in memory that Pillow names."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is empty, no picture, or none of {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return str(error).replace("Image size (", "it is too large (").partition(",")[0]
+    return str(error).removesuffix(".")
 
 
 def flatten_picture(picture: Image.Image) -> Image.Image:
@@ -122,6 +178,8 @@ def fit_picture(picture: Image.Image, fit: Fit) -> Image.Image:
     new_height, new_width = fit.resize or fit.size
     if fit.mode == "crop":
         new_height, new_width = _covering(have_height, have_width, new_height, new_width)
+        if new_height * new_width > _MOST_PIXELS:
+            raise ValueError(f"{have_width} x {have_height} is too long a strip to be resized to {width} x {height}")
     picture = picture.resize((new_width, new_height), resample)
     top, left = round((new_height - height) / 2), round((new_width - width) / 2)
     return picture.crop((left, top, left + width, top + height))
@@ -139,20 +197,46 @@ def _covering(have_height: int, have_width: int, height: int, width: int) -> tup
     return math.floor(width * have_height / have_width), width
 
 
-def probe_image(source: Path | bytes) -> tuple[int, int, bool]:
-    """(height, width, whether it is grey) from a picture's header, EXIF rotation counted.
+class Header(NamedTuple):
+    """What a picture's header tells.
+
+    Attributes:
+        height, width: once it is upright.
+        grey: it has no colours.
+        moves: it is an animation, or has several pages; the first is taken.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    moves: bool
+
+
+def probe_image(source: Path | bytes) -> Header:
+    """A picture's header.
 
     Raises:
         UnreadablePicture: not a picture.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with open_picture(source) as opened:
             width, height = opened.size
-            if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            if orientation(opened) >= 5:
                 width, height = height, width
-            return height, width, is_grey(opened.mode, opened.getpalette() if opened.mode == "P" else None)
+            grey = is_grey(opened.mode, opened.getpalette() if opened.mode == "P" else None)
+            moves = opened.format != "MPO" and getattr(opened, "is_animated", False)  # MPO: one picture and previews
+            return Header(height, width, grey, moves)
     except UNREADABLE as error:
-        raise UnreadablePicture(str(error)) from error
+        raise UnreadablePicture(_reason(error)) from error
+
+
+def moving_note(names: Sequence[str]) -> str:
+    """What a person should know of animations; '' of none."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    several = f"{len(names)} files hold" if len(names) > 1 else "1 file holds"
+    return f"{several} several pictures (animations or pages); the first is taken: {shown}."
 
 
 def is_grey(mode: str, palette: list[int] | None) -> bool:

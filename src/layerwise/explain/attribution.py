@@ -1,4 +1,5 @@
-"""Which parts of an input a network's score rests on: saliency, integrated gradients, occlusion, Grad-CAM.
+"""Which parts of an input a network's score rests on: saliency, integrated gradients, occlusion, Grad-CAM, attention
+roll-out.
 
 Every method is a function of a model, inputs and targets. The model is any callable from inputs [B, ...] to scores
 [B, K] (logits: a softmax would mix in the other classes); target [B] says which score of each sample is meant.
@@ -7,10 +8,11 @@ Papers: K. Simonyan, A. Vedaldi, A. Zisserman, "Deep inside convolutional networ
 https://arxiv.org/abs/1312.6034; D. Smilkov et al., "SmoothGrad", 2017, https://arxiv.org/abs/1706.03825;
 M. Sundararajan, A. Taly, Q. Yan, "Axiomatic attribution for deep networks", 2017, https://arxiv.org/abs/1703.01365;
 M. Zeiler, R. Fergus, "Visualizing and understanding convolutional networks", 2013, https://arxiv.org/abs/1311.2901;
-R. Selvaraju et al., "Grad-CAM", 2016, https://arxiv.org/abs/1610.02391
+R. Selvaraju et al., "Grad-CAM", 2016, https://arxiv.org/abs/1610.02391; S. Abnar, W. Zuidema, "Quantifying attention
+flow in transformers", 2020, https://arxiv.org/abs/2005.00928
 
 Differs from the papers: integrated gradients take the middle of each step, which is exact for linear models and nearer
-to the integral than the right end; Grad-CAM's map is not resized here.
+to the integral than the right end; the maps of Grad-CAM and roll-out are not resized here.
 
 Shapes: B samples, C channels, H W height and width, K scores.
 """
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.explain.layers import recorded_layers
+from layerwise.nn.protocols import AttentionMaps
 
 Model = Callable[[Tensor], Tensor]
 
@@ -198,6 +201,47 @@ def grad_cam(network: nn.Module, model: Model, inputs: Tensor, target: Tensor, *
         (gradient,) = torch.autograd.grad(score, chosen)
     weights = gradient.mean((2, 3), keepdim=True)
     return F.relu((weights * chosen.detach()).sum(1))
+
+
+def roll_out(maps: Tensor) -> Tensor:
+    """`R_l = (W_l + I) / 2 R_{l-1}` with `R_0 = I`, where W_l is block l's mean over heads (section 3, equation 1): how
+    much of each input token is in each token after the last block, if weights and shortcuts were all there is.
+
+    Args:
+        maps: attention weights [L, B, A, T, T] whose rows sum to one.
+
+    Returns:
+        [B, T, T], float64; rows sum to one.
+    """
+    same = torch.eye(maps.shape[-1], dtype=torch.float64, device=maps.device)
+    rolled = same.expand(maps.shape[1], -1, -1)
+    for weights in maps.double().mean(2):
+        rolled = (weights + same) / 2 @ rolled
+    return rolled
+
+
+def attention_rollout(network: nn.Module, inputs: Tensor) -> Tensor:
+    """What the class token holds of each patch by `roll_out`. It is the same for every class: no score is asked.
+
+    Args:
+        network: with `attention_maps` (a ViT).
+        inputs: float [B, C, H, W].
+
+    Returns:
+        [B, h, w] of the grid of patches, positive; what is missing to a sum of one is the class token's own share.
+
+    Raises:
+        UnsupportedError: the network has no attention maps.
+    """
+    if not isinstance(network, AttentionMaps):
+        raise UnsupportedError(
+            f"attention_rollout needs a model with attention_maps, a ViT; {type(network).__name__} has none. Take "
+            "integrated_gradients."
+        )
+    with torch.no_grad():
+        shares = roll_out(network.attention_maps(inputs))[:, 0, 1:]
+    rows = round((shares.shape[1] * inputs.shape[2] / inputs.shape[3]) ** 0.5)  # patches are square
+    return shares.unflatten(1, (rows, -1)).to(inputs.dtype)
 
 
 @contextmanager

@@ -37,6 +37,17 @@ class Pyramid(Protocol):
 
 
 @runtime_checkable
+class AttentionMaps(Protocol):
+    """Reads a picture as a class token and patches, and tells what each of its blocks attends to."""
+
+    def attention_maps(self, images: Tensor, /) -> Tensor:
+        """Weights [L, B, A, T, T] of L blocks and A heads: row t is what token t reads and sums to one; token 0 is the
+        class token, the others are the patches of pictures [B, C, H, W] row by row.
+        """
+        ...
+
+
+@runtime_checkable
 class AuxiliaryHeads(Protocol):
     """A classifier that, while training, also classifies from maps halfway: `forward` then gives a named tuple of the
     logits and those of each auxiliary head, [B, K] each.

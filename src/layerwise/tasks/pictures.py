@@ -11,7 +11,7 @@ from layerwise.core.config import PositiveFloat, parse
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Examples, Splits
 from layerwise.data.fit import Fit
-from layerwise.data.pictures import decode_image
+from layerwise.data.pictures import MAY_MOVE, decode_image, moving_note, probe_image
 from layerwise.tasks.base import Batch, Task
 from layerwise.tasks.preprocessing import Normalise
 
@@ -50,6 +50,7 @@ class PictureTask(Task):
         self.channels = 0
         self.fit: Fit | None = None
         self._preprocessing: Normalise | None = None
+        self._moving: list[str] = []  # animations decoded since they were told
 
     def bind_pictures(self, splits: Splits, needs: set[str], scale: Scale | Statistics, purpose: str) -> None:
         """Learn classes, size, channels and normalisation.
@@ -117,7 +118,13 @@ class PictureTask(Task):
         """Files as the training pictures were read: the same size, reached in the same way, and channels."""
         height, width = self.image_size
         fit = self.fit or Fit(size=(height, width))
-        return [(name, {"image": decode_image(Path(name), fit, self.channels)[None]}) for name in inputs]
+        read = [(name, {"image": decode_image(Path(name), fit, self.channels)[None]}) for name in inputs]
+        self._moving += [name for name in inputs if name.lower().endswith(MAY_MOVE) and probe_image(Path(name)).moves]
+        return read
+
+    def remarks(self) -> list[str]:
+        note, self._moving = moving_note(self._moving), []
+        return [note] if note else []
 
     def inputs(self, batch: Batch) -> Batch:
         made = {name: value for name, value in batch.items() if name != "image"}
