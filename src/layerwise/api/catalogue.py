@@ -59,7 +59,8 @@ def show(name: str) -> dict[str, Any]:
         )
     module = discovery.catalogue("model")[name][0]
     card = discovery.declarations(module).CARD
-    typical = {"num_classes": 10, "in_channels": 1, "vocab_size": 50257, "in_features": 64}
+    form = card.published_form(name)
+    typical = {"num_classes": 10, "in_channels": 1, "vocab_size": 50257, "in_features": 64, **form}
     component: Component = fill_derived(
         parse_component("model", name, "model"), {k: v for k, v in typical.items() if _unset(name, k)}, "model"
     )
@@ -68,6 +69,8 @@ def show(name: str) -> dict[str, Any]:
     assumed = {k: v for k, v in typical.items() if _unset(name, k)}
     real = component.build()
     batch = importlib.import_module(module).example_batch(real.config, 1, torch.Generator().manual_seed(0))
+    if "image_size" in form and not name.endswith("-tiny"):
+        batch["images"] = torch.zeros(1, batch["images"].shape[1], form["image_size"], form["image_size"])
     count = sum(p.numel() for p in network.parameters())
     return {
         "name": name,

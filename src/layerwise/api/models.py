@@ -22,7 +22,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(name: str, *, features_only: bool = False, **overrides: Any) -> "nn.Module":
-    """A freshly initialised network by name; `overrides` are fields of its configuration (`num_classes=10`).
+    """A freshly initialised network by name; `overrides` are fields of its configuration (`num_classes=10`). What the
+    preset leaves to the data is as in the published form (1,000 classes and 3 channels for `resnet50`).
 
     Args:
         features_only: the network's pyramid instead of its logits: `forward(images)` gives a list of maps, finest
@@ -36,7 +37,18 @@ def create_model(name: str, *, features_only: bool = False, **overrides: Any) ->
         from layerwise.nn.pyramid import FeaturePyramid
 
         return FeaturePyramid(create_model(name, **{**_sizes_of_no_use(name), **overrides}))
-    return parse_component("model", {"name": name, **overrides}, "model", trust=True).build()
+    return parse_component("model", {"name": name, **_published(name), **overrides}, "model", trust=True).build()
+
+
+def _published(name: str) -> dict[str, int]:
+    """What the card says of the published form, where the preset has no value of its own."""
+    from layerwise.core import discovery
+
+    if ":" in name or name not in discovery.catalogue("model"):
+        return {}
+    defaults = discovery.spec("model", name).defaults
+    form = discovery.declarations(discovery.catalogue("model")[name][0]).CARD.published_form(name)
+    return {key: value for key, value in form.items() if getattr(defaults, key, 0) is None}
 
 
 def _sizes_of_no_use(name: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Model cards: what an architecture is, as literals that are read without importing it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 Capability = Literal[
@@ -25,6 +26,8 @@ class Card:
         inputs, outputs: argument name or output name -> shape and meaning.
         differences: departures from the paper, one sentence each.
         capabilities: from the closed enumeration `Capability`; each is tested.
+        published: pattern of preset names -> what their published weights have where the preset leaves it to the data
+            (`num_classes`, `in_channels`), and the side of their pictures (`image_size`); the first that matches.
     """
 
     title: str
@@ -36,6 +39,11 @@ class Card:
     outputs: dict[str, str]
     differences: tuple[str, ...] = ()
     capabilities: tuple[Capability, ...] = ("differentiable",)
+    published: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def published_form(self, preset: str) -> dict[str, int]:
+        """Values of the published form of a preset; none where nothing was published."""
+        return next((dict(form) for pattern, form in self.published.items() if fnmatchcase(preset, pattern)), {})
 
     def __post_init__(self) -> None:
         if unknown := set(self.capabilities) - set(CAPABILITIES):

@@ -257,3 +257,11 @@ def test_other_norms_train_without_looking_at_batch_mates(norm: str) -> None:
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ResNetConfig(**options)
+
+
+def test_the_published_form_is_made_where_nothing_is_said() -> None:
+    import layerwise as lw
+
+    count = sum(p.numel() for p in lw.create_model("resnet18").parameters())
+    assert count == 11_689_512  # torchvision's table of ResNet18_Weights
+    assert lw.create_model("resnet18", num_classes=7).fc.weight.shape == (7, 512)

@@ -42,6 +42,7 @@ CARD = Card(
         "A linear last layer with cross-entropy in place of radial basis functions.",
     ),
     capabilities=("differentiable", "features"),
+    published={"*": {"num_classes": 10, "in_channels": 1, "image_size": 32}},
 )
 
 # Table I of the paper: the S2 maps that each of the sixteen C3 maps sees.

@@ -39,6 +39,7 @@ CARD = Card(
         "Initial weights as He et al. (2015).",
     ),
     capabilities=("differentiable", "features"),
+    published={"*": {"num_classes": 1000, "in_channels": 3, "image_size": 224}},
 )
 
 _SMALLEST = 63  # pixels: three poolings of 3 x 3 with stride 2 after a convolution with stride 4

@@ -42,6 +42,16 @@ CARD = Card(
         "State-dict names are torchvision's; timm has the same layers under other names.",
     ),
     capabilities=("differentiable", "features"),
+    published={
+        "*_b0": {"num_classes": 1000, "in_channels": 3, "image_size": 224},
+        "*_b1": {"num_classes": 1000, "in_channels": 3, "image_size": 240},
+        "*_b2": {"num_classes": 1000, "in_channels": 3, "image_size": 260},
+        "*_b3": {"num_classes": 1000, "in_channels": 3, "image_size": 300},
+        "*_b4": {"num_classes": 1000, "in_channels": 3, "image_size": 380},
+        "*_b5": {"num_classes": 1000, "in_channels": 3, "image_size": 456},
+        "*_b6": {"num_classes": 1000, "in_channels": 3, "image_size": 528},
+        "*_b7": {"num_classes": 1000, "in_channels": 3, "image_size": 600},
+    },
 )
 
 

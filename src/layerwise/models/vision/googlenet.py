@@ -49,6 +49,7 @@ CARD = Card(
         "Initial weights as He et al. (2015).",
     ),
     capabilities=("differentiable", "features"),
+    published={"*": {"num_classes": 1000, "in_channels": 3, "image_size": 224}},
 )
 
 _SMALLEST = 15  # pixels: below, the pools end with nothing

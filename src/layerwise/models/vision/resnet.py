@@ -41,6 +41,10 @@ CARD = Card(
         "Stochastic depth, dropout and other norms than batch norm where asked for.",
     ),
     capabilities=("differentiable", "features"),
+    published={
+        "*_cifar": {"num_classes": 10, "in_channels": 3, "image_size": 32},
+        "*": {"num_classes": 1000, "in_channels": 3, "image_size": 224},
+    },
 )
 
 Shortcut = Literal["projection", "padding"]

@@ -38,6 +38,7 @@ CARD = Card(
         "Every depth starts from He et al. (2015), none from a shallower network's weights.",
     ),
     capabilities=("differentiable", "features"),
+    published={"*": {"num_classes": 1000, "in_channels": 3, "image_size": 224}},
 )
 
 _SMALLEST = 32  # pixels: five poolings of 2 x 2

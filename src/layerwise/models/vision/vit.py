@@ -39,6 +39,10 @@ CARD = Card(
     outputs={"logits": "float [B, num_classes]"},
     differences=("The classifier is one linear layer, as in the published fine-tuned checkpoints.",),
     capabilities=("differentiable", "features"),
+    published={
+        "vit*_384": {"num_classes": 1000, "in_channels": 3, "image_size": 384},
+        "*": {"num_classes": 1000, "in_channels": 3, "image_size": 224},
+    },
 )
 
 
