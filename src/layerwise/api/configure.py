@@ -48,7 +48,8 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str) -> Recipe:
     """The recipe function's tree; a model without a recipe of its own takes its family's: the one named like the
-    model's file, else the first that trains another of its presets; published settings only where there is no other.
+    model's file, else one that takes a preset as it is, else the first that trains another of its presets; published
+    settings only where there is no other.
 
     Raises:
         ConfigError: no recipe and no model of that name.
@@ -65,7 +66,11 @@ def load_recipe(name: str) -> Recipe:
         family = [other for other, recipe in recipes.items() if models.get(recipe.model.name) == models[name]]
         if family:
             named = models[name][0].rpartition(".")[2]
-            order = {o: (o.endswith("_paper"), recipes[o].model.name != name, o != named) for o in family}
+            order = {
+                o: (o.endswith("_paper"), r.model.name != name, o != named, r.model != Component(r.model.name))
+                for o, r in recipes.items()
+                if o in family
+            }
             chosen = recipes[min(family, key=order.__getitem__)]
             return chosen if chosen.model.name == name else replace(chosen, model=Component(name))
         raise ConfigError(
