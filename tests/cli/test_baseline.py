@@ -33,13 +33,83 @@ def test_json_is_all_that_is_on_stdout_and_quiet_says_nothing(layerwise: Command
     (row,) = json.loads(done.out)
     assert set(row) == {
         "name", "features", "method", "settings", "metric", "value", "interval", "correct", "count", "metrics",
-        "part", "train_examples", "trained_on", "fit_s", "predict_ms", "note", "line",
+        "part", "train_examples", "trained_on", "fit_s", "predict_ms", "size_bytes", "note", "line",
     }  # fmt: skip
 
 
 def test_fewer_examples_for_the_svm_are_said_in_its_row(layerwise: Command) -> None:
     done = layerwise("baseline", "digits", "--methods", "pixels + svm", "--examples", "300", "-q")
     assert done.out.splitlines()[1].endswith("trained on 300 of 1,258")
+
+
+def test_networks_beside_the_classical_methods_are_trained_on_the_same_split(
+    layerwise: Command, photos: Path, tmp_path: Path
+) -> None:
+    call = ("baseline", "image_folder", f"data.root={photos}", "data.test=0.25", "--methods", "pixels + svm")
+    small = "image_classification max_steps=2 batch_size=8 data.size=32,32"
+    done = layerwise(*call, "--with", small, "--runs", "kept")
+    assert done.code == 0, done.err
+    head, *lines = done.out.splitlines()
+    assert head.split()[-3:] == ["an", "example", "size"]
+    assert sorted(line.split("  ")[0] for line in lines) == ["image_classification: convnet", "pixels + SVM"]
+    tuned = f"image_fine_tuning init={tmp_path / 'kept' / 'image_classification'} max_steps=2"
+    done = layerwise(*call, "--with", small, "--with", tuned, "--runs", "kept", "--json")
+    assert done.code == 0, done.err
+    assert "is finished" in done.err  # the first network is not trained again
+    rows = {row["name"]: row for row in json.loads(done.out)}
+    assert set(rows) == {"pixels + SVM", "image_classification: convnet", "image_fine_tuning: convnet"}
+    classical = rows.pop("pixels + SVM")
+    split = json.loads((tmp_path / "kept" / "image_classification" / "data.json").read_text())
+    assert [split["train"]["examples"], split["test"]["examples"]] == [classical["train_examples"], classical["count"]]
+    for name, row in rows.items():
+        run = tmp_path / "kept" / name.partition(":")[0]
+        assert row["run"] == str(run.relative_to(tmp_path))
+        tree = json.loads((run / "report.json").read_text())
+        assert row["value"] == tree["metrics"]["test/accuracy"] == pytest.approx(row["correct"] / row["count"])
+        assert row["interval"] == tree["tables"]["intervals"]["accuracy"]
+        assert row["size_bytes"] == (run / "model" / "model.safetensors").stat().st_size
+        assert row["fit_s"] == tree["seconds"] > 0
+        assert row["predict_ms"] > 0 < row["predict_one_ms"]
+        assert row["settings"] in (small, tuned)
+        assert set(classical) < set(row)
+
+
+def test_without_a_folder_no_run_is_kept_and_a_recipe_keeps_its_own_size_of_pictures(
+    layerwise: Command, tmp_path: Path
+) -> None:
+    call = ("baseline", "digits", "--methods", "pixels + svm", "--json")
+    done = layerwise(*call, "--with", "lenet5 max_steps=2 eval.monitor=last")
+    assert done.code == 0, done.err
+    assert "training lenet5 max_steps=2 eval.monitor=last ..." in done.err
+    (row,) = [row for row in json.loads(done.out) if row["features"] == "pixels" and "run" in row]
+    assert row["run"] is None
+    assert row["count"] == 359
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--with", "lenet6"), "There is no recipe 'lenet6'"),
+        (("--with", "lenet5 seed=3"), "data, split and seed are those of the comparison"),
+        (("--with", "lenet5 data.val=0.3"), "data, split and seed are those of the comparison"),
+        (("--with", "lenet5 data=mnist"), "data, split and seed are those of the comparison"),
+        (("--with", "lenet5 epochs"), "epochs"),
+        (("--with", "lenet5 epochs='3"), "--with lenet5 epochs='3: No closing quotation"),
+        (("--with", ""), "--with is empty"),
+        (("--with", "lenet5.yaml"), "name a recipe or a model"),
+        (("--with", "gpt_shakespeare"), "not image_classification"),
+        (("--runs", "kept"), "runs=kept has no effect without a network"),
+    ],
+)
+def test_mistakes_with_networks_are_named_before_anything_is_fitted(
+    layerwise: Command, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = layerwise("baseline", "digits", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert " after " not in done.err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_a_vit_is_explained_by_roll_out_and_a_network_without_attention_is_refus
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
     assert row["method"] == "attention_rollout"
+    assert row["strongest"] > 1
     assert (tmp_path / "why.png").exists()
     other = layerwise("explain", "vit", digits / "a.png", *call, "--target", "3")
     assert other.code == 2
@@ -162,6 +163,23 @@ def test_the_report_of_pictures_says_what_each_layer_learned(digits: Path) -> No
     assert [layer["layer"] for layer in tree["learned"]["maps"]["layers"]] == list(rows)[:-1]
     assert "could not be made" not in page
     assert "samples per second" in page.lower()
+
+
+def test_the_worst_mistakes_are_shown_beside_the_nearest_training_examples(digits: Path) -> None:
+    tree = json.loads((digits / "run" / "report.json").read_text())
+    wrong = [row for row in tree["tables"]["most_wrong"] if row["label"] != row["prediction"]]
+    assert wrong, "a network that makes no mistake shows none: make the task harder"
+    assert len(tree["nearest"]) == min(6, len(wrong))
+    for (caption, name), row in zip(tree["nearest"], wrong, strict=False):
+        match = re.fullmatch(rf"is {row['label']}, taken for {row['prediction']}; nearest: (.*)", caption)
+        assert match is not None
+        cosines = [float(value) for value in re.findall(r"\d \((-?\d\.\d\d)\)", match[1])]
+        assert len(cosines) == 5
+        assert cosines == sorted(cosines, reverse=True)
+        with Image.open(digits / "run" / name) as picture:
+            assert picture.size == (6 * 128 + 5 * 8, 128)  # six pictures at four times their size
+    page = (digits / "run" / "report.html").read_text()
+    assert "<h2>Nearest training examples</h2>" in page
 
 
 def test_the_report_of_a_table_has_a_probe_and_maps_but_no_pictures(table: Path) -> None:

@@ -1,6 +1,7 @@
 """Validation parts, limits, weights and the checks before training."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,16 @@ from layerwise.core.config import parse_component
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.checks import content_keys, findings
 from layerwise.data.examples import Examples, Splits, Subset, TensorExamples
-from layerwise.data.splits import describe, limited, prepare, sampling_weights, stratified_split, with_parts
+from layerwise.data.splits import (
+    describe,
+    fold_numbers,
+    limited,
+    prepare,
+    sampling_weights,
+    stratified_split,
+    with_fold,
+    with_parts,
+)
 
 
 def examples(labels: list[int] | torch.Tensor, **columns: torch.Tensor) -> TensorExamples:
@@ -142,6 +152,119 @@ def test_limit_keeps_so_many_of_each_class_in_order() -> None:
     assert labels[ids(kept)].bincount().tolist() == [5, 3, 5]
     assert ids(kept) == sorted(ids(kept))
     assert ids(limited(examples(labels), 5, seed=1)) != ids(kept)
+
+
+# -------------------------------------------------------------------------------------------------- cross-validation
+
+
+def folded(splits: Splits, folds: int, seed: int = 0, **options: object) -> list[Splits]:
+    options = {"test": None, **options}
+    return [with_fold(splits, k, folds, seed=seed, **options) for k in range(1, folds + 1)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_are_disjoint_and_cover_train(seed: int) -> None:
+    made = folded(splits_of(examples(torch.arange(97) % 3)), 5, seed)
+    assert sorted(i for one in made for i in ids(one.val)) == list(range(97))
+    for one in made:
+        assert sorted(ids(one.train) + ids(one.val)) == list(range(97))
+
+
+def test_sizes_of_folds_differ_by_one_at_most_in_all_and_in_every_class() -> None:
+    labels = torch.tensor([0] * 53 + [1] * 31 + [2] * 13)[
+        torch.randperm(97, generator=torch.Generator().manual_seed(0))
+    ]
+    numbers = fold_numbers(97, 5, 1, labels=labels)
+    for chosen in (numbers, *(numbers[labels == label] for label in range(3))):
+        counts = chosen.bincount(minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_are_random_by_seed_and_equal_for_equal_seed() -> None:
+    labels = torch.arange(200) % 2
+    first, again, other = (fold_numbers(200, 4, seed, labels=labels) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_test_part_is_the_same_for_every_fold_and_meets_none() -> None:
+    made = folded(splits_of(examples(torch.arange(90) % 3)), 4, own=True)
+    assert len({tuple(ids(one.test)) for one in made}) == 1
+    for one in made:
+        assert sorted(ids(one.train) + ids(one.val) + ids(one.test)) == list(range(90))
+    plain = with_parts(splits_of(examples(torch.arange(90) % 3)), val=None, test=None, seed=0, own=True)
+    assert ids(plain.test) == ids(made[0].test)
+    given = examples([0, 1, 2])
+    assert all(one.test is given for one in folded(splits_of(examples(torch.arange(90) % 3), test=given), 3))
+
+
+def test_folds_keep_groups_whole_and_are_of_nearly_equal_size() -> None:
+    groups = torch.arange(240) // 6
+    made = folded(splits_of(examples(torch.arange(240) % 3), extras={"groups": groups}), 4)
+    for one in made:
+        assert not set(groups[ids(one.train)].tolist()) & set(groups[ids(one.val)].tolist())
+        assert len(ids(one.val)) == 60
+        assert "groups" not in one.extras
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_of_groups_share_out_classes(seed: int) -> None:
+    """Every group is of one class: 24 groups of class 0, 8 of class 1, of 5 examples each."""
+    labels = torch.tensor([0] * 120 + [1] * 40)
+    numbers = fold_numbers(160, 4, seed, labels=labels, groups=torch.arange(160) // 5)
+    assert numbers[labels == 0].bincount().tolist() == [30] * 4
+    assert numbers[labels == 1].bincount().tolist() == [10] * 4
+
+
+def test_every_fold_has_a_group_even_if_one_group_is_most_of_the_data() -> None:
+    groups = torch.tensor([0] * 90 + list(range(1, 5)))
+    labels = torch.tensor([0, 1] * 47)
+    assert sorted(fold_numbers(94, 5, 0, labels=labels, groups=groups).bincount().tolist()) == [1, 1, 1, 1, 90]
+
+
+def test_more_folds_than_examples_or_groups_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"data\.folds=5: there are only 3 examples"):
+        fold_numbers(3, 5, 0)
+    with pytest.raises(DataError, match=r"data\.folds=5: there are only 3 groups"):
+        fold_numbers(9, 5, 0, groups=torch.arange(9) // 3)
+
+
+def test_own_validation_part_gives_way_to_the_fold_and_is_told() -> None:
+    own = examples([0, 1, 2])
+    made = with_fold(splits_of(examples(torch.arange(90) % 3), val=own), 2, 3, test=None, seed=0)
+    assert len(ids(made.val)) == 30
+    assert any("own val part (3 examples) is left out; fold 2" in text for text in made.warnings)
+
+
+def test_fold_of_a_named_data_set_is_prepared() -> None:
+    parts = []
+    for fold in range(1, 4):
+        options = {"name": "digits", "fold": str(fold), "folds": "3"}
+        parts.append(prepare(parse_component("data", options, "data"), seed=4))
+    assert len({one.test.fingerprint() for one in parts if one.test is not None}) == 1
+    seen = [i for one in parts for i in ids(one.val)]
+    assert sorted(seen) == sorted(ids(parts[0].train) + ids(parts[0].val))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": "2"}, r"data\.fold=2: give data\.folds as well"),
+        ({"folds": "5"}, r"data\.folds=5: give data\.fold as well"),
+        ({"fold": "6", "folds": "5"}, r"data\.fold=6: folds are numbered 1 to data\.folds=5"),
+        ({"fold": "1", "folds": "5", "val": "0.1"}, r"data\.val=0\.1: .* the validation part is fold 1"),
+    ],
+)
+def test_folds_asked_for_wrongly_are_an_error(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(parse_component("data", {"name": "digits", **options}, "data"), seed=0)
+
+
+def test_text_that_is_cut_once_has_no_folds(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be, that is the question. " * 200)
+    options = {"name": "text", "root": str(tmp_path / "a.txt"), "fold": "1", "folds": "5"}
+    with pytest.raises(ConfigError, match=r"data\.folds=5: data=text is not made of examples"):
+        prepare(parse_component("data", options, "data"), seed=0)
 
 
 def test_weights_draw_classes_equally_often() -> None:

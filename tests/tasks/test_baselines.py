@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from layerwise.core.errors import ConfigError, UnsupportedError
+from layerwise.core.errors import ConfigError, MissingExtraError, UnsupportedError
 from layerwise.data.examples import Subset, TensorExamples
 from layerwise.data.texts import TextExamples
 from layerwise.tasks import baselines
 from layerwise.tasks.baselines import cell_size, choose, kind_of, methods_of, run
+from layerwise.tasks.fit_baselines import held_bytes
 
 
 def halves(whole: TensorExamples | TextExamples) -> tuple[Subset, Subset]:
@@ -53,16 +54,63 @@ def test_every_method_of_pictures_gives_a_complete_row() -> None:
     train, test = halves(TensorExamples({"image": image, "labels": torch.arange(120) % 2}))
     seen: list[str] = []
     rows = run(train, test, on_row=lambda row: seen.append(row["name"]))
-    assert [row["name"] for row in rows] == seen == [method.name for method in methods_of("picture", False)]
+    assert [row["name"] for row in rows] == seen == [m.name for m in methods_of("picture", False) if not m.asked]
     for row in rows:
         assert row["count"] == len(test) == 40
         assert row["value"] == row["correct"] / 40 == row["metrics"]["accuracy"]
         assert 0 <= row["metrics"]["auc"] <= 1
         assert row["fit_s"] > 0
         assert row["predict_ms"] > 0
+        assert row["size_bytes"] > 0
         assert row["trained_on"] == 80
         assert row["note"] == ""
     assert json.loads(json.dumps(rows)) == rows
+
+
+def dots(count: int = 90, size: int = 64) -> torch.Tensor:
+    """uint8 [count, 3, size, size]: noise with white dots at random, small where the number is even, else large:
+    large ones are fewer, so that the amount of white is the same.
+    """
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    pictures = generator.normal(100, 5, (count, 3, size, size))
+    for i in range(count):
+        radius, many = ((2.0, 16), (4.0, 4))[i % 2]
+        for cy, cx in generator.integers(8, size - 8, (many, 2)):
+            pictures[i] += 120 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2))
+    return torch.from_numpy(pictures.clip(0, 255).astype(np.uint8))
+
+
+def test_sift_is_taken_only_where_it_is_named_and_sees_marks_wherever_they_are() -> None:
+    image = dots()
+    train, test = halves(TensorExamples({"image": image, "labels": torch.arange(90) % 2}))
+    names = [row["name"] for row in run(train, test, methods=["svm"])]
+    assert names == ["pixels + SVM", "HOG + SVM", "histogram + SVM"]
+    rows = run(train, test, methods=["sift"])
+    assert [row["name"] for row in rows] == ["SIFT + SVM", "SIFT + logistic regression", "SIFT + random forest"]
+    assert all(row["value"] >= 0.8 for row in rows), values(rows)  # guessing gets there once in a thousand times
+    assert all(row["fit_s"] > 0 and row["predict_ms"] > 0 and row["size_bytes"] > 128 * 4 for row in rows)
+    again = run(train, test, methods=["sift + random"])
+    assert [row["correct"] for row in again] == [rows[2]["correct"]]
+
+
+def test_size_is_that_of_the_arrays_and_what_is_held_twice_counts_once() -> None:
+    class Fitted:
+        def __init__(self) -> None:
+            self.w = np.zeros((3, 4))
+            self.same = [self.w, np.zeros(5, np.float32)]
+
+    names = sum(map(len, ("w", "same")))
+    assert held_bytes(Fitted()) == 3 * 4 * 8 + 5 * 4 + names
+
+
+def test_pictures_without_keypoints_and_a_missing_package_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = TensorExamples({"image": torch.full((30, 1, 32, 32), 7, dtype=torch.uint8), "labels": torch.arange(30) % 2})
+    with pytest.raises(UnsupportedError, match=r"SIFT \+ SVM could not be run: SIFT finds no keypoints"):
+        run(*halves(flat), methods=["sift + svm"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"layerwise\[vision\]"):
+        run(*halves(flat), methods=["sift + svm"])
 
 
 def test_large_pictures_are_made_smaller_and_that_is_said() -> None:
@@ -170,7 +218,7 @@ def test_texts_are_told_apart_by_words_and_by_characters() -> None:
 
 def test_methods_are_chosen_by_words_of_their_names() -> None:
     methods = methods_of("picture", False)
-    assert choose(methods, None) == methods
+    assert choose(methods, None) == tuple(method for method in methods if method.features != "SIFT")
     assert [m.name for m in choose(methods, ["svm"])] == ["pixels + SVM", "HOG + SVM", "histogram + SVM"]
     assert [m.name for m in choose(methods, ["HOG + svm", " pixels + random"])] == [
         "pixels + random forest",

@@ -1,11 +1,16 @@
 """The verb `baseline`: classical methods on the same split as the network."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from layerwise.api.configure import load_recipe
+from layerwise.api.networks import Training, network_row
 from layerwise.core import discovery
 from layerwise.core.config import Component, apply_overrides, parse, to_tree
+from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.data.examples import Splits
 from layerwise.data.splits import prepare
@@ -30,6 +35,11 @@ def data_of(target: str, overrides: Iterable[tuple[str, Any]]) -> tuple[Splits, 
         ConfigError: neither a recipe nor a data set, or one without data.
     """
     changes = list(overrides)
+    data, seed = _data_component(target, changes)
+    return prepare(data if any(key == "data.size" for key, _ in changes) else as_it_is(data), seed), seed
+
+
+def _data_component(target: str, changes: Sequence[tuple[str, Any]]) -> tuple[Component, int]:
     if target in discovery.recipe_modules():
         tree = to_tree(load_recipe(target))
     else:
@@ -40,8 +50,7 @@ def data_of(target: str, overrides: Iterable[tuple[str, Any]]) -> tuple[Splits, 
     recipe: Recipe = parse(Recipe, apply_overrides(tree, changes, []), trust=True)
     if recipe.data is None:
         raise ConfigError(f"{target} makes its own data: there is nothing to compare on.")
-    data = recipe.data if any(key == "data.size" for key, _ in changes) else as_it_is(recipe.data)
-    return prepare(data, recipe.seed), recipe.seed
+    return recipe.data, recipe.seed
 
 
 def as_it_is(data: Component) -> Component:
@@ -159,6 +168,7 @@ def format_table(rows: list[Row]) -> list[str]:
     """Lines of the whole table: a heading, one method a line, columns aligned."""
     names = {"accuracy": "accuracy", "auc": "AUC", "r2": "R2", "rmse": "RMSE", "mae": "MAE"}
     shown = [name for name in names if any(name in row["metrics"] for row in rows)]
+    sized = any("run" in row for row in rows)  # a network beside them
     if shown and rows[0]["metric"] == "accuracy":
         shown.insert(1, "interval")
     head = [
@@ -166,6 +176,7 @@ def format_table(rows: list[Row]) -> list[str]:
         *("95 % interval" if name == "interval" else names[name] for name in shown),
         "to train",
         "an example",
+        *(["size"] if sized else []),
         "",
     ]
     cells = [head]
@@ -179,7 +190,8 @@ def format_table(rows: list[Row]) -> list[str]:
                 values.append(f"{row['metrics'][name]:.4f}" if share else f"{row['metrics'][name]:.4g}")
             else:
                 values.append("")
-        cells.append([row["name"], *values, f"{row['fit_s']:.2f} s", f"{row['predict_ms']:.3f} ms", row["note"]])
+        size = [f"{row['size_bytes'] / 1e6:.2f} MB"] if sized else []
+        cells.append([row["name"], *values, f"{row['fit_s']:.2f} s", f"{row['predict_ms']:.3f} ms", *size, row["note"]])
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     last = len(head) - 1
     return [
@@ -197,16 +209,36 @@ def baseline(
     *,
     methods: Iterable[str] | None = None,
     most: int = 10_000,
+    networks: Iterable[str] = (),
+    runs: str | Path | None = None,
     info: Callable[[str], None] = lambda text: None,
+    console: Console | None = None,
 ) -> list[Row]:
-    """Classical methods on a recipe's or data set's split, best first; see `compare`.
+    """Classical methods, and networks if asked for, on a recipe's or data set's split, best first; see `compare`.
 
     Args:
         target: a recipe or a data set.
         overrides: dotted options and values.
         methods, most: see `compare`.
+        networks: for each what a person writes after `layerwise train`, a recipe or model with overrides:
+            `"image_fine_tuning init=./checkpoint epochs=5"`. Data, split and seed are the classical methods'.
+        runs: folder for the networks' runs, each named after its recipe; one that is there already goes on, or gives
+            its row. None keeps no run.
         info: told what the data is, and each method as it ends.
+        console: shows trainings whose runs are kept; None shows warnings only.
+
+    Returns:
+        See `compare`. A network's row has `run`, its directory, besides: see `networks.network_row`.
+
+    Raises:
+        ConfigError: see `networks.Training`; `runs` without a network.
     """
+    overrides = list(overrides)
+    trainings: list[Training] = []
+    for words in networks:
+        trainings.append(Training.of(words, *_data_component(target, overrides), overrides, trainings))
+    if runs is not None and not trainings:
+        raise ConfigError(f"runs={runs} has no effect without a network to train.")
     splits, seed = data_of(target, overrides)
     for warning in splits.warnings:
         info(warning)
@@ -216,10 +248,20 @@ def baseline(
         if examples is not None
     ]
     info(f"{target}: {', '.join(parts)} examples")
-    return compare(
-        splits,
-        seed,
-        methods,
-        most=most,
-        on_row=lambda row: info(f"{row['name']}: {row['value']:.4f} after {row['fit_s']:.1f} s"),
-    )
+
+    def tell(row: Row) -> None:
+        info(f"{row['name']}: {row['value']:.4f} after {row['fit_s']:.1f} s")
+
+    rows = compare(splits, seed, methods, most=most, on_row=tell)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if runs is None else runs)
+        for training in trainings:
+            info(f"training {training.words} ...")
+            shown = console if console is not None and runs is not None else Console(quiet=True)
+            row = network_row(training, folder / training.folder, rows[0], shown)
+            row["line"] = table_line(row["name"], row["value"], row["interval"], row["fit_s"], row["predict_ms"])
+            if runs is None:
+                row["run"] = None
+            tell(row)
+            rows.append(row)
+    return sorted(rows, key=lambda row: -row["value"])

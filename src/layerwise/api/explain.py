@@ -162,7 +162,10 @@ def _explain_picture(
     elif method == "grad_cam":
         heat = attribution.grad_cam(network, model, images, target, layer=options.layer)
     elif method == "attention_rollout":
-        heat = attribution.attention_rollout(network, images)
+        shares = attribution.attention_rollout(network, images)
+        average = shares.mean()
+        heat = shares - average
+        facts |= {"strongest": float(shares.max() / average)}
     else:
         baseline = _baseline(task, raw["image"], options.baseline or "black")
         if method == "occlusion":
@@ -223,7 +226,8 @@ def _notes(name: str, row: dict[str, Any]) -> list[str]:
         "integrated_gradients": "red: speaks for it, blue: against it",
         "occlusion": f"red: covering {row.get('window')} x {row.get('window')} pixels costs score, blue: adds to it",
         "grad_cam": "red: maps of the layer that speak for it",
-        "attention_rollout": "red: patches that the class token attends to through all blocks, whatever the class",
+        "attention_rollout": f"red: patches that the class token holds more of than of the average one (at most "
+        f"{row.get('strongest', 0):.2f} x), blue: less; it is the same for every class",
     }
     return [*lines, row["method"].replace("_", " "), meaning[row["method"]]]
 

@@ -14,9 +14,11 @@ from layerwise.api.open import open_model
 from layerwise.core.config import Component, apply_overrides, parse, read_yaml, to_tree
 from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
+from layerwise.data.files import is_litter
+from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
 from layerwise.infer.generate import TextCodec, generate_text
-from layerwise.tasks.base import Task
+from layerwise.tasks.base import Batch, Task
 from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory
 from layerwise.train.artefact import load_model
@@ -55,19 +57,23 @@ def evaluate(
     from layerwise.parallel.distributed import World
 
     folder = model_folder(source)
-    network, task, _ = load_model(folder, trust=trust_code)
+    network, task, saved = load_model(folder, trust=trust_code)
     directory = RunDirectory(folder.parent)
     if not directory.exists():
         raise ConfigError(f"{source} is a bare model: there is no data to evaluate it on. Evaluate its run directory.")
     tree = apply_overrides(read_yaml(directory.read_config(), str(directory.config)), overrides, [])
     recipe: Recipe = parse(Recipe, to_tree(parse(Recipe, tree, trust=trust_code)), trust=trust_code)
+    if (asked := recipe.task.name) != saved["task"]["name"]:
+        raise ConfigError(f"task={asked}: the model was trained for task={saved['task']['name']}.")
+    state = task.state()
+    task = recipe.task.build()  # with the options asked for (task.test_time=flip) ...
+    task.load(state)  # ... and what it learned of the training data
     splits = None
     if task.needs_data:
         if recipe.data is None:
             raise ConfigError("The run names no data: give data=NAME.")
         splits = prepare(_as_trained(recipe.data, task), recipe.seed)
         _check_classes(task, splits.class_names)
-        state = task.state()
         task.bind(splits)  # what an evaluation needs of the data (labelled pictures for a probe) ...
         task.load(state)  # ... with what the model was trained with
     choices = {"channels_last": False}
@@ -116,7 +122,8 @@ def _check_classes(task: Task, class_names: list[str] | None) -> None:
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:
-    """Files named, in folders (recursively, hidden ones left out) and matched by globs, in order.
+    """Files named, in folders (recursively, hidden ones and what systems leave there, Thumbs.db, left out) and matched
+    by globs, in order.
 
     Raises:
         DataError: a name that matches nothing, or an empty folder.
@@ -126,9 +133,7 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         path = Path(item)
         if path.is_dir():
             inside = [
-                str(p)
-                for p in sorted(path.rglob("*"))
-                if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
+                str(p) for p in sorted(path.rglob("*")) if p.is_file() and not is_litter(p.relative_to(path).as_posix())
             ]
             if not inside:
                 raise DataError(f"{item} is an empty folder.")
@@ -147,6 +152,9 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Predictions of a run's or model directory's model on files, folders, globs or text, as its task takes them.
 
+    A file found in a folder or by a glob that is no readable picture is named and left out; one that a person named is
+    an error.
+
     Returns:
         One `{"input": ..., "label": ..., "scores": {...}}` (or as the task has it) for each input.
     """
@@ -159,7 +167,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         for start in range(0, len(names), batch_size):
-            decoded = task.decode(names[start : start + batch_size])
+            decoded = _decoded(task, names[start : start + batch_size], set(inputs))
             for remark in task.remarks():
                 Console().warn(remark)
             alike = (list(run) for _, run in itertools.groupby(decoded, key=_shapes))
@@ -168,10 +176,25 @@ def predict(
                 batch = {key: torch.cat([columns[key] for _, columns in group]) for key in group[0][1]}
                 found = task.predict(network, task.inputs(batch))
                 rows += [{"input": name, **row} for (name, _), row in zip(group, found, strict=True)]
+    if not rows and task.predicts == "files":
+        raise DataError(f"None of the {len(names)} files could be read.")
     return rows
 
 
-def _shapes(decoded: tuple[str, dict[str, torch.Tensor]]) -> dict[str, tuple[int, ...]]:
+def _decoded(task: Task, names: list[str], named: set[str]) -> list[tuple[str, Batch]]:
+    """Inputs in order without unreadable pictures, each of which is told; one of `named` stops."""
+    try:
+        return task.decode(names)
+    except UnreadablePicture as error:
+        if len(names) > 1:  # which ones
+            return [row for name in names for row in _decoded(task, [name], named)]
+        if names[0] in named:
+            raise
+        Console().warn(f"{error} It is left out.")
+        return []
+
+
+def _shapes(decoded: tuple[str, Batch]) -> dict[str, tuple[int, ...]]:
     """What two inputs must share to stand in one batch."""
     return {name: tuple(column.shape[1:]) for name, column in decoded[1].items()}
 

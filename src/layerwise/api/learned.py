@@ -52,7 +52,7 @@ def what_layers_learned(session: "Session", folder: Path) -> tuple[Json, list[st
         return {}, ["What each layer learned is not shown: that takes a validation part and a class for each example."]
     network.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    lens = _Lens(task, network, session.device, session.choices["channels_last"])
+    lens = lens_of(session)
     tree: Json = {}
     missing: list[str] = []
     parts = {
@@ -71,7 +71,12 @@ def what_layers_learned(session: "Session", folder: Path) -> tuple[Json, list[st
     return tree, missing
 
 
-class _Lens:
+def lens_of(session: "Session") -> "Lens":
+    """The session's network as it is looked through."""
+    return Lens(session.task, session.network, session.device, session.choices["channels_last"])
+
+
+class Lens:
     """Runs the network on raw examples and takes its layers.
 
     Args:
@@ -86,7 +91,11 @@ class _Lens:
 
     def inputs(self, examples: Split, ids: Tensor) -> Batch:
         """Model inputs of some examples, on the device."""
-        return place(self.task.inputs(examples.collate(ids)), self.device, self.channels_last)
+        return self.place(examples.collate(ids))
+
+    def place(self, raw: Batch) -> Batch:
+        """Model inputs of raw columns, on the device."""
+        return place(self.task.inputs(raw), self.device, self.channels_last)
 
     def run(self, batch: Batch) -> Tensor:
         """Class scores."""
@@ -119,16 +128,16 @@ class _Lens:
         return min(most, max(_FEWEST, affordable)), max(1, min(256, _VALUES // max(1, values)))
 
 
-def _some(examples: Split, count: int) -> Tensor:
+def some(examples: Split, count: int) -> Tensor:
     """Indices of `count` examples, drawn with a fixed seed, in order."""
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(_SEED))
     return order[:count].sort().values
 
 
-def _probe_and_maps(lens: _Lens, train: Split, val: Split, classes: list[str]) -> Json:
+def _probe_and_maps(lens: Lens, train: Split, val: Split, classes: list[str]) -> Json:
     count, size = lens.plan(train)
-    seen = learned.collect(lens.network, lens.batches(train, _some(train, count), size))
-    held = learned.collect(lens.network, lens.batches(val, _some(val, count), size))
+    seen = learned.collect(lens.network, lens.batches(train, some(train, count), size))
+    held = learned.collect(lens.network, lens.batches(val, some(val, count), size))
     rows = [
         _row(_called(lens.task, probe.layer), probe.gives, probe.right, probe.count)
         for probe in learned.probes_by_depth(seen, held, len(classes))
@@ -160,7 +169,7 @@ def _called(task: Task, layer: str) -> str:
     return {"pixels": "pixels", "columns": "columns"}[task.explains or ""] if layer == "input" else layer
 
 
-def _filters(lens: _Lens, folder: Path) -> Json:
+def _filters(lens: Lens, folder: Path) -> Json:
     channels, (height, width) = lens.task.facts()["in_channels"], getattr(lens.task, "image_size", (0, 0))
     found = learned.first_filters(lens.network, channels, (height, width))
     if found is None:
@@ -169,7 +178,7 @@ def _filters(lens: _Lens, folder: Path) -> Json:
     return {"filters": [found[0], "filters.png"]}
 
 
-def _feature_maps(lens: _Lens, val: Split, folder: Path) -> Json:
+def _feature_maps(lens: Lens, val: Split, folder: Path) -> Json:
     """Of the first validation example."""
     batch = lens.inputs(val, torch.tensor([0]))
     raw = val.collate(torch.tensor([0]))["image"][0]

@@ -34,12 +34,13 @@ def write_final_report(
     from layerwise.api.learned import what_layers_learned
 
     recipe, splits = session.recipe, session.splits
+    seconds = 60 * trainer.minutes()  # what follows is no training
     pictures: list[list[str]] = []
     with torch.no_grad():
         for caption, path in session.task.pictures(session.network, splits, directory.path / "pictures"):
             pictures.append([caption, str(path.relative_to(directory.path))])
         remarks, drawn = session.task.course(session.network, splits, trainer.objective, directory.path / "pictures")
-    pictures_wrong = _show_most_wrong(session, directory, tables)
+    pictures_wrong, neighbours = _show_most_wrong(session, directory, tables)
     tables = _with_texts(splits, tables)
     learned, missing = what_layers_learned(session, directory.path / "pictures")
     rows = []
@@ -50,7 +51,6 @@ def write_final_report(
             rows = beside(recipe.data, splits, recipe.seed, headline.split("/")[1], console.info)
         except UnsupportedError as error:  # the network's report does not fail for them
             console.warn(str(error))
-    seconds = 60 * trainer.minutes()
     facts: dict[str, Any] = {
         "model": recipe.model.name,
         "parameters": f"{sum(p.numel() for p in session.network.parameters()):,}",
@@ -80,6 +80,7 @@ def write_final_report(
         "pictures": pictures,
         "course": {"remarks": remarks, "pictures": [[c, str(p.relative_to(directory.path))] for c, p in drawn]},
         "most_wrong": pictures_wrong,
+        "nearest": neighbours,
         "learned": learned,
         "seconds": seconds,
         "selected_by": origin + (", averaged weights" if recipe.ema else ""),
@@ -222,34 +223,40 @@ def _places(examples: Any) -> dict[int, int]:
     return found
 
 
-def _show_most_wrong(session: Any, directory: RunDirectory, tables: dict[str, Any]) -> list[list[str]]:
-    """Make the worst mistakes ones that a person can see: pictures are saved, (caption, file); rows of a table get the
-    columns that the answer rests on.
+def _show_most_wrong(
+    session: Any, directory: RunDirectory, tables: dict[str, Any]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Make the worst mistakes ones that a person can see: pictures are saved, (caption, file), and once more beside the
+    training examples nearest to them; rows of a table get the columns that the answer rests on.
     """
     import torch
+
+    from layerwise.api.neighbours import nearest_training_examples
 
     splits = session.splits
     rows = [row for row in tables.get("most_wrong", []) if row["label"] != row["prediction"]]
     examples = None if splits is None else splits.test if splits.test is not None else splits.val
     if not rows or examples is None or not len(examples):
-        return []
+        return [], []
     columns = set(examples.collate(torch.tensor([0])))
     pictured = "image" in columns
     if not pictured and not (session.task.explains == "columns" and {"numeric", "categories"} <= columns):
-        return []
+        return [], []
     place: dict[int, int] = {}
     for ids in torch.arange(len(examples)).split(2048):
         place |= dict(zip(examples.collate(ids)["sample_ids"].tolist(), ids.tolist(), strict=True))
     if pictured:
-        worst = [(row, examples.collate(torch.tensor([place[row["sample_id"]]]))["image"][0]) for row in rows[:12]]
-        return _save_pictures(directory, worst)
+        worst = [(row, examples.collate(torch.tensor([place[row["sample_id"]]]))) for row in rows[:12]]
+        saved = _save_pictures(directory, [(row, raw["image"][0]) for row, raw in worst])
+        near = nearest_training_examples(session, worst, directory.path / "pictures")
+        return saved, [[caption, f"pictures/{name}"] for caption, name in near]
     from layerwise.api.explain import row_summaries
 
     raw = examples.collate(torch.tensor([place[row["sample_id"]] for row in rows]))
     raw = {name: value.to(session.device) for name, value in raw.items()}
     for row, text in zip(rows, row_summaries(session.network, session.task, raw), strict=True):
         row["the answer rests on"] = text
-    return []
+    return [], []
 
 
 def _save_pictures(directory: RunDirectory, worst: Sequence[tuple[dict[str, Any], Any]]) -> list[list[str]]:
@@ -297,6 +304,14 @@ def rewrite_report(run: str | Path) -> Path:
         text=" ".join(course["remarks"]),
         pictures=[(c, directory.path / p) for c, p in course["pictures"]],
     )
+    nearby = Section(
+        title="Nearest training examples",
+        text="A picture that was taken wrong, then those of the training part whose features point most nearly the "
+        "same way, with class and cosine."
+        if tree.get("nearest")
+        else "",
+        pictures=[(c, directory.path / p) for c, p in tree.get("nearest", [])],
+    )
     by = f" by {recipe.objective.name.replace('_', ' ')}" if recipe.objective is not None else ", with nothing to learn"
     report = ReportData(
         title=f"{recipe.model.name}{data}",
@@ -312,7 +327,7 @@ def rewrite_report(run: str | Path) -> Path:
         details=details,
         pictures=[(c, directory.path / p) for c, p in tree.get("pictures", [])],
         most_wrong=[(c, directory.path / p) for c, p in tree.get("most_wrong", [])],
-        sections=[learning, *_learned_sections(tree.get("learned", {}), directory.path / "pictures")],
+        sections=[learning, nearby, *_learned_sections(tree.get("learned", {}), directory.path / "pictures")],
         throughput=_throughput(directory.metrics_log().read(), recipe.batch_size),
         commands=_commands(directory, tree),
         selected_by=tree.get("selected_by", ""),

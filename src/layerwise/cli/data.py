@@ -57,12 +57,26 @@ def baseline(
     arguments: Arguments,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Only methods with one of these words in their name: --methods svm,hog"),
+        typer.Option(
+            "--methods",
+            help="Only methods with one of these words in their name: svm,hog. SIFT runs only by name: sift.",
+        ),
     ] = None,
     examples: Annotated[
         int,
         typer.Option("--examples", min=0, help="Training examples of the SVM on pictures at most; 0 takes all."),
     ] = 10_000,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NETWORK",
+            help="Train it on the same split: a recipe or model with overrides. Repeatable.",
+        ),
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", metavar="DIR", help="Keep the networks' runs here, and go on with them.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,17 +85,23 @@ def baseline(
     Example: layerwise baseline digits
 
     Example: layerwise baseline image_folder data.root=./photos --methods svm,forest
+
+    Example: layerwise baseline image_folder data.root=./photos --with image_classification --with "resnet18 epochs=9"
     """
     from layerwise.api.baseline import baseline as api
     from layerwise.api.baseline import format_table
     from layerwise.core.console import Console
 
+    console = Console(quiet=quiet)
     rows = api(
         arguments[0],
         overrides(arguments[1:]),
         methods=None if methods is None else methods.split(","),
         most=examples,
-        info=Console(quiet=quiet).info,
+        networks=networks or (),
+        runs=runs,
+        info=console.info,
+        console=console,
     )
     if json:
         print_json(rows)

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from layerwise.core.errors import DataError
 from layerwise.data.checks import Finding
 from layerwise.data.checks_scan import NO_LABEL, Pool
 from layerwise.data.checks_tables import errors_avoided
 from layerwise.data.examples import Examples, Subset
+from layerwise.data.files import FileTree, TarTree, ZipTree
 from layerwise.data.pictures import UNREADABLE, open_picture, orientation
 from layerwise.ops.random import permutation
 
@@ -136,32 +138,30 @@ def _kind_findings(pool: Pool, headers: list[_Header], labels: NDArray[np.int64]
 
 def _headers(files: list[str]) -> list[_Header]:
     """Format, mode and size of each; a file that has become unreadable has none."""
-    archives: dict[str, zipfile.ZipFile] = {}
+    archives: dict[Path, FileTree] = {}
     found: list[_Header] = []
-    try:
-        for name in files:
-            try:
-                with open_picture(_source(name, archives)) as picture:
-                    width, height = picture.size
-                    if orientation(picture) >= 5:
-                        width, height = height, width
-                    found.append(_Header(picture.format or "", picture.mode, max(1, width), max(1, height)))
-            except (*UNREADABLE, zipfile.BadZipFile, KeyError):
-                found.append(_Header("unreadable", "unreadable", 1, 1))
-    finally:
-        for archive in archives.values():
-            archive.close()
+    for name in files:
+        try:
+            with open_picture(_source(name, archives)) as picture:
+                width, height = picture.size
+                if orientation(picture) >= 5:
+                    width, height = height, width
+                found.append(_Header(picture.format or "", picture.mode, max(1, width), max(1, height)))
+        except (*UNREADABLE, DataError, KeyError):
+            found.append(_Header("unreadable", "unreadable", 1, 1))
     return found
 
 
-def _source(name: str, archives: dict[str, zipfile.ZipFile]) -> Path | io.BytesIO:
-    """A file, or a member of a zip on the way to it."""
+def _source(name: str, archives: dict[Path, FileTree]) -> Path | io.BytesIO:
+    """A file, or a member of a zip or tar on the way to it."""
     path = Path(name)
     if path.is_file():
         return path
     above = next((folder for folder in path.parents if folder.is_file()), None)
     if above is None:
         return path
-    if str(above) not in archives:
-        archives[str(above)] = zipfile.ZipFile(above)
-    return io.BytesIO(archives[str(above)].read(path.relative_to(above).as_posix()))
+    inside = path.relative_to(above).as_posix()
+    if above not in archives:
+        archives[above] = ZipTree(above) if zipfile.is_zipfile(above) else TarTree(above.parent, [above])
+    tree = archives[above]
+    return io.BytesIO(tree.read(inside if isinstance(tree, ZipTree) else f"{above.name}/{inside}"))

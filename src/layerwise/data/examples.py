@@ -35,6 +35,12 @@ class Examples(ABC):
         """Class of every example [N] if examples have one (stratified splits, data checks); None else."""
         return None
 
+    def shards(self) -> Tensor | None:
+        """The archive that every example lies in, int64 [N], where going from one to another for every example would
+        be slow; None else.
+        """
+        return None
+
     @property
     def texts(self) -> Sequence[str] | None:
         """The text of every example where examples are texts (classical methods, data checks); None else."""
@@ -98,6 +104,10 @@ class Subset(Examples):
     def labels(self) -> Tensor | None:
         labels = self.parent.labels()
         return None if labels is None else labels.index_select(0, self.indices)
+
+    def shards(self) -> Tensor | None:
+        shards = self.parent.shards()
+        return None if shards is None else shards.index_select(0, self.indices)
 
     @property
     def texts(self) -> Sequence[str] | None:

@@ -13,8 +13,9 @@ from layerwise.core.errors import CheckpointError, ConfigError, DataError
 from layerwise.core.seeding import derive_seed
 from layerwise.data.examples import Batch, Examples
 from layerwise.data.mixing import Mixing
-from layerwise.ops.random import Draws, permutation
+from layerwise.ops.random import Draws, permutation, windowed_permutation
 
+_SHARDS_AT_ONCE = 16  # archives whose examples are shuffled together
 _CHUNK_BYTES = 1 << 20  # of raw columns: what a core's cache holds
 
 
@@ -72,7 +73,9 @@ class Feed:
 
     def _epoch_order(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
-            if self.weights is None:
+            if self.weights is None and (shards := self.examples.shards()) is not None:
+                order = windowed_permutation(shards, _SHARDS_AT_ONCE, self.seed, "epoch", epoch)
+            elif self.weights is None:
                 order = permutation(len(self.examples), self.seed, "epoch", epoch)
             else:
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, "weighted", epoch))

@@ -1,8 +1,10 @@
 """A person's files under one view, whether they lie in a folder, inside a zip, or are a single file."""
 
 import os
+import tarfile
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from layerwise.core.errors import DataError
@@ -97,6 +99,50 @@ class ZipTree(FileTree):
 
     def size(self, name: str) -> int:
         return self.archive.getinfo(name).file_size
+
+
+class TarTree(FileTree):
+    """What is inside uncompressed tar files, named SHARD/MEMBER; read at its place, never unpacked. Reading is safe
+    from several threads.
+
+    Args:
+        root: the folder of the archives, for messages.
+        shards: the archives; the position of one is its number.
+
+    Raises:
+        DataError: an archive is damaged, cut off or compressed.
+    """
+
+    def __init__(self, root: Path, shards: Sequence[Path]) -> None:
+        self.where, self.shards = str(root), list(shards)
+        self._places: dict[str, tuple[int, int, int]] = {}  # name -> number of the shard, first byte, bytes
+        for number, shard in enumerate(self.shards):
+            try:
+                with tarfile.open(shard, "r:") as archive:
+                    for member in archive:
+                        if member.isfile() and not is_litter(member.name):
+                            place = (number, member.offset_data, member.size)
+                            self._places[f"{shard.name}/{PurePosixPath(member.name)}"] = place
+            except (tarfile.TarError, OSError) as error:
+                raise DataError(f"{shard} is not a readable tar file (uncompressed): {error}.") from error
+        self.files = sorted(self._places)
+        self.folders = []
+
+    def read(self, name: str, most: int = -1) -> bytes:
+        number, first, size = self._places[name]
+        with open(self.shards[number], "rb") as handle:
+            handle.seek(first)
+            content = handle.read(size if most < 0 else min(most, size))
+        if len(content) < (size if most < 0 else min(most, size)):
+            raise OSError(f"{self.path(name)} is cut off")
+        return content
+
+    def size(self, name: str) -> int:
+        return self._places[name][2]
+
+    def shard(self, name: str) -> int:
+        """The number of the archive that a file lies in."""
+        return self._places[name][0]
 
 
 def open_tree(root: str | None, what: str) -> FileTree:

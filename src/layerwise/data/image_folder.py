@@ -20,7 +20,7 @@ from layerwise.core.config import Fraction, PositiveFloat, PositiveInt
 from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, Splits, TensorExamples
-from layerwise.data.files import FileTree, open_tree
+from layerwise.data.files import FileTree, TarTree, open_tree
 from layerwise.data.fit import Fit, FitMode, Interpolation
 from layerwise.data.pictures import (
     MAY_MOVE,
@@ -35,7 +35,7 @@ from layerwise.data.source import DataConfig
 
 __all__ = ["DATASETS", "ImageFolder", "ImageFolderConfig", "decode_image"]
 
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -105,6 +105,10 @@ class PictureFiles(Examples):
 
     def labels(self) -> Tensor:
         return self._labels
+
+    def shards(self) -> Tensor | None:
+        tree = self.part.tree
+        return torch.tensor([tree.shard(name) for name in self.part.names]) if isinstance(tree, TarTree) else None
 
     def collate(self, indices: Tensor) -> Batch:
         images = _threaded(lambda i: _decode(self.part, self.part.names[i], self.fit, self.channels), indices.tolist())
@@ -232,7 +236,7 @@ class ImageFolder:
         folders = _subfolders(tree, prefix)
         roles: dict[str, str] = {}
         for folder in folders:
-            if role := _SPLIT_NAMES.get(folder.lower()):
+            if role := SPLIT_NAMES.get(folder.lower()):
                 if role in roles:
                     raise DataError(f"{tree.where} has two folders for {role}: {roles[role]!r} and {folder!r}.")
                 roles[role] = folder
@@ -382,7 +386,7 @@ def _descend(tree: FileTree) -> str:
         tops = {name.split("/")[0] for name in inside}
         if len(tops) != 1 or any(name.count("/") < 2 for name in inside):
             return prefix
-        if prefix + next(iter(tops)) in tree.folders and next(iter(tops)).lower() in _SPLIT_NAMES:
+        if prefix + next(iter(tops)) in tree.folders and next(iter(tops)).lower() in SPLIT_NAMES:
             return prefix
         prefix += next(iter(tops)) + "/"
 

@@ -23,7 +23,7 @@ from layerwise.core.errors import DataError
 from layerwise.data.fit import Fit
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # of a file, whatever its name ends in
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # of a file, whatever its name ends in
 MAY_MOVE = (".gif", ".webp", ".png", ".tif", ".tiff")  # files that can hold several pictures, one after the other
 UNREADABLE = (
     OSError,

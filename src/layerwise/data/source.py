@@ -5,7 +5,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from layerwise.core.config import Component, Fraction, Kind, PositiveInt
+from layerwise.core.config import Component, Fraction, Kind, PositiveInt, Range
 
 Batch = dict[str, Tensor]
 
@@ -58,6 +58,9 @@ class DataConfig:
             possible.
         val: validation data: a share of train, or a path to files of the same layout; None takes the set's own, else a
             tenth of train.
+        fold, folds: cross-validation: train is cut into `folds` parts of equal size with the same share of each class,
+            whole groups where there are groups; part `fold` (1 to `folds`) is validation data, the others are train.
+            Which part an example is in depends on the seed alone. The test part is the same for every fold.
         limit: at most so many training examples a class (of all, without classes), chosen by the seed.
         augment: transforms of training batches, in order.
         weighted: draw training examples so that classes are equally likely.
@@ -65,6 +68,8 @@ class DataConfig:
 
     root: str | None = None
     val: Fraction | str | None = None
+    fold: PositiveInt | None = None
+    folds: Annotated[int, Range(2)] | None = None
     limit: PositiveInt | None = None
     augment: tuple[Annotated[Component, Kind("transform")], ...] = ()
     weighted: bool = False

@@ -47,7 +47,31 @@ def prepare(data: Component, seed: int) -> Splits:
 def parted(splits: Splits, data: Component, seed: int) -> Splits:
     """`with_parts` as the component's options ask; data sets with an option `test` are a person's own."""
     val, test = _option(data, "val"), _option(data, "test")
-    return with_parts(splits, val=val, test=test, seed=seed, own=hasattr(data.config, "test"))
+    own = hasattr(data.config, "test")
+    if (folds := _folds(data)) is None:
+        return with_parts(splits, val=val, test=test, seed=seed, own=own)
+    if splits.cut or splits.train is None:
+        raise ConfigError(f"data.folds={folds[1]}: data={data.name} is not made of examples that could be dealt out.")
+    return with_fold(splits, *folds, test=test, seed=seed, own=own)
+
+
+def _folds(data: Component) -> tuple[int, int] | None:
+    """(fold, folds) where they are asked for.
+
+    Raises:
+        ConfigError: one without the other, no such fold, or validation data of another kind as well.
+    """
+    fold, folds, val = (_option(data, name) for name in ("fold", "folds", "val"))
+    if fold is None and folds is None:
+        return None
+    if fold is None or folds is None:
+        have, lack = ("fold", "folds") if folds is None else ("folds", "fold")
+        raise ConfigError(f"data.{have}={fold or folds}: give data.{lack} as well, as in data.fold=1 data.folds=5.")
+    if fold > folds:
+        raise ConfigError(f"data.fold={fold}: folds are numbered 1 to data.folds={folds}.")
+    if val is not None:
+        raise ConfigError(f"data.val={val}: with data.folds={folds} the validation part is fold {fold}; leave it out.")
+    return fold, folds
 
 
 def load(data: Component) -> Splits:
@@ -111,6 +135,86 @@ def with_parts(
     train = splits.train if len(rest) == len(splits.train) else Subset(splits.train, rest)
     extras = {key: value for key, value in splits.extras.items() if key not in ("groups", "strata")}
     return replace(splits, train=train, val=parts["val"], test=parts["test"], extras=extras, warnings=warnings)
+
+
+def with_fold(
+    splits: Splits, fold: int, folds: int, *, test: float | str | None, seed: int, own: bool = False
+) -> Splits:
+    """Take the test part off as `with_parts` does, the same for every fold, and part `fold` of the rest as validation.
+
+    Args:
+        splits: as the data set gave them, with examples in train.
+        fold: 1 to `folds`.
+        test, seed, own: see `with_parts`.
+
+    Raises:
+        DataError: fewer examples or groups than folds.
+    """
+    rest = with_parts(replace(splits, val=None), val=0.0, test=test, seed=seed, own=own)
+    train = rest.train
+    assert splits.train is not None
+    assert train is not None
+    chosen = train.indices if train is not splits.train and isinstance(train, Subset) else torch.arange(len(train))
+    labels, groups = splits.extras.get("strata", splits.train.labels()), splits.extras.get("groups")
+    numbers = fold_numbers(
+        len(chosen),
+        folds,
+        seed,
+        labels=None if labels is None else labels[chosen],
+        groups=None if groups is None else groups[chosen],
+    )
+    warnings = list(rest.warnings)
+    if splits.val is not None:
+        note = f"the data set's own val part ({len(splits.val)} examples) is left out"
+        warnings.append(f"data.folds={folds}: {note}; fold {fold} of train takes its place.")
+    inside, outside = (torch.nonzero(where).flatten() for where in (numbers == fold - 1, numbers != fold - 1))
+    return replace(
+        rest, train=Subset(splits.train, chosen[outside]), val=Subset(splits.train, chosen[inside]), warnings=warnings
+    )
+
+
+def fold_numbers(
+    length: int, folds: int, seed: int, *, labels: Tensor | None = None, groups: Tensor | None = None
+) -> Tensor:
+    """Which of `folds` parts each example is in, int64 [length], 0 to folds - 1; a pure function of the arguments.
+
+    Without groups, examples are dealt out one by one, class after class, each class in random order: sizes differ by at
+    most one, in all and in every class. With groups, whole groups go, the largest first, to the part that has the least
+    of their classes so far, and of those to the smallest.
+
+    Args:
+        length: number of examples.
+        folds: number of parts.
+        seed: of the random order.
+        labels: int64 [length], classes.
+        groups: int64 [length]; examples of one group stay together.
+
+    Raises:
+        DataError: fewer examples or groups than folds.
+    """
+    members = length if groups is None else len(torch.unique(groups))
+    if members < folds:
+        raise DataError(f"data.folds={folds}: there are only {members} {'examples' if groups is None else 'groups'}.")
+    order = permutation(length, seed, "folds")
+    classes = torch.zeros(length, dtype=torch.int64) if labels is None else torch.unique(labels, return_inverse=True)[1]
+    if groups is None:
+        numbers = torch.empty(length, dtype=torch.int64)
+        numbers[order[torch.argsort(classes[order], stable=True)]] = torch.arange(length) % folds
+        return numbers
+    _, group_of, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    by_group = order[torch.argsort(group_of[order], stable=True)].split(sizes.tolist())
+    in_random_order = list(dict.fromkeys(group_of[order].tolist()))
+    totals = torch.bincount(classes).double()
+    held = torch.zeros(folds, len(totals), dtype=torch.float64)  # examples of every class in every part so far
+    numbers = torch.empty(length, dtype=torch.int64)
+    for group in sorted(in_random_order, key=lambda one: -int(sizes[one])):
+        present, counts = torch.unique(classes[by_group[group]], return_counts=True)
+        overlap = (held[:, present] * (counts / totals[present].square())).sum(1)
+        best = torch.nonzero(overlap == overlap.min()).flatten()
+        part = int(best[held[best].sum(1).argmin()])
+        held[part, present] += counts
+        numbers[by_group[group]] = part
+    return numbers
 
 
 def stratified_split(

@@ -125,3 +125,20 @@ def permutation(length: int, seed: int, *names: int | str) -> Tensor:
     """A random order of 0..length-1, a pure function of seed and names. int64 [length]."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "permutation", *names))
     return torch.randperm(length, generator=generator)
+
+
+def windowed_permutation(shards: Tensor, window: int, seed: int, *names: int | str) -> Tensor:
+    """A random order of 0..length-1 that reads few shards at a time, a pure function of its arguments. int64 [length].
+
+    Shards come in random order; `window` of them after the other are pooled, and the pool's examples are shuffled. With
+    a window of all shards that is `permutation`'s distribution.
+
+    Args:
+        shards: int64 [length], the shard each example lies in.
+        window: shards in a pool.
+        seed, names: of the order.
+    """
+    order = permutation(len(shards), seed, *names)
+    present, shard = torch.unique(shards, return_inverse=True)
+    pool = permutation(len(present), seed, "shards", *names) // window
+    return order[torch.argsort(pool[shard[order]], stable=True)]

@@ -3,6 +3,7 @@
 The methods are scikit-learn's and run in a process of their own (`tasks/fit_baselines.py`).
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerwise.core.errors import ConfigError, DataError, UnsupportedError
+from layerwise.core.errors import ConfigError, DataError, MissingExtraError, UnsupportedError
 from layerwise.data.examples import Batch, Examples
 from layerwise.data.splits import stratified_split
 from layerwise.ops.descriptors import color_histogram, hog
@@ -30,7 +31,8 @@ Row = dict[str, Any]
 
 _METRICS = ("accuracy", "macro_f1", "auc")  # auc: of two classes
 _METRICS_NUMBER = ("r2", "rmse", "mae")
-_LARGEST_PIXELS, _LARGEST_HOG = 32, 64  # sides that pictures are made smaller to
+_LARGEST_PIXELS, _LARGEST_HOG, _LARGEST_SIFT = 32, 64, 128  # sides that pictures are made smaller to
+_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601)
 _CHUNK_VALUES = 1 << 23
 _BINS = {1: 64, 3: 8}  # of a histogram, by the number of channels
 _EARLY_STOPPING_FROM = 10_000  # examples
@@ -41,14 +43,16 @@ class Method:
     """A classical method on some features.
 
     Args:
-        features: "pixels", "HOG", "histogram"; "columns" of a table; "words", "characters".
+        features: "pixels", "HOG", "histogram", "SIFT"; "columns" of a table; "words", "characters".
         method: the estimator.
         settings: what a reader should know of both.
+        asked: taken only where a word names the features: they need more than this package does, or much time.
     """
 
     features: str
     method: str
     settings: str
+    asked: bool = False
 
     @property
     def name(self) -> str:
@@ -62,6 +66,7 @@ _OF_VECTORS = {
     "random forest": "100 trees",
 }
 _OF_VECTORS_NUMBER = {"ridge": "standardised features, penalty by leave-one-out", "random forest": "100 trees"}
+_OF_WORDS = "bag of 256 visual words by k-means"
 _OF_TEXTS = {
     "logistic regression": "TF-IDF, L2 penalty, C = 10",
     "SVM": "TF-IDF, linear kernel, C = 0.5",
@@ -84,7 +89,8 @@ def methods_of(kind: Kind, regression: bool) -> tuple[Method, ...]:
     if kind == "text":
         return tuple(Method(features, *each) for features in ("words", "characters") for each in _OF_TEXTS.items())
     found = (_OF_VECTORS_NUMBER if regression else _OF_VECTORS).items()
-    return tuple(Method(features, *each) for features in ("pixels", "HOG", "histogram") for each in found)
+    plain = (Method(features, *each) for features in ("pixels", "HOG", "histogram") for each in found)
+    return (*plain, *(Method("SIFT", name, f"{_OF_WORDS}; {settings}", asked=True) for name, settings in found))
 
 
 def metrics_of(kind: Kind, regression: bool) -> tuple[str, ...]:
@@ -93,13 +99,13 @@ def metrics_of(kind: Kind, regression: bool) -> tuple[str, ...]:
 
 
 def choose(methods: Sequence[Method], wanted: Iterable[str] | None) -> tuple[Method, ...]:
-    """The methods whose name has one of the words in it, upper or lower case; all for None.
+    """The methods whose name has one of the words in it, upper or lower case; for None all but those to be asked for.
 
     Raises:
         ConfigError: a word that is in no name.
     """
     if wanted is None:
-        return tuple(methods)
+        return tuple(method for method in methods if not method.asked)
     words = [word.strip().lower() for word in wanted if word.strip()]
     names = [method.name for method in methods]
     for word in words:
@@ -107,7 +113,11 @@ def choose(methods: Sequence[Method], wanted: Iterable[str] | None) -> tuple[Met
             raise ConfigError(
                 f"methods={word}: no method on this data has that in its name. Methods: {', '.join(names)}."
             )
-    return tuple(method for method in methods if any(word in method.name.lower() for word in words))
+    return tuple(
+        method
+        for method in methods
+        if any(word in method.name.lower() and (not method.asked or method.features.lower() in word) for word in words)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ features
@@ -194,10 +204,11 @@ def run(
 
     Returns:
         For each method: name, features, method, settings, value (accuracy, or R2), metrics, correct (classes only) and
-        count, fit_s, predict_ms (an example), trained_on, note.
+        count, fit_s, predict_ms (an example), size_bytes (of what a fitted method holds), trained_on, note.
 
     Raises:
         UnsupportedError: there are no methods for this data, or one could not be run.
+        MissingExtraError: SIFT without scikit-image.
     """
     kind, y, y_test = kind_of(train), target_of(train), target_of(test)
     regression = y.dtype.kind == "f"
@@ -206,6 +217,8 @@ def run(
     if regression and len(y_test) < 2:
         raise UnsupportedError("R2 needs two or more test examples: set data.test=0.2, or give more data.")
     job = Job(kind, regression, choose(methods_of(kind, regression), methods))
+    if any(method.features == "SIFT" for method in job.methods) and importlib.util.find_spec("skimage") is None:
+        raise MissingExtraError("scikit-image", "vision", "SIFT")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "y.npy", y)
@@ -327,11 +340,20 @@ def _histogram(batch: Batch) -> Tensor:
     return color_histogram(batch["image"], _BINS.get(batch["image"].shape[1], 4))
 
 
+def _grey(batch: Batch) -> Tensor:
+    """Grey pictures [B, H, W], whose SIFT descriptors are found in the other process."""
+    image = _at_most(batch["image"], _LARGEST_SIFT)
+    if image.shape[1] != len(_LUMA):
+        return image.float().mean(1).round_().to(torch.uint8)
+    return torch.einsum("bchw,c->bhw", image.float(), torch.tensor(_LUMA)).round_().clamp_(0, 255).to(torch.uint8)
+
+
 _MAKERS: dict[str, Callable[[Batch], Tensor]] = {
     "columns": _table,
     "pixels": _pixels,
     "HOG": _hog,
     "histogram": _histogram,
+    "SIFT": _grey,
 }
 
 
@@ -339,7 +361,7 @@ def _picture_notes(train: Examples) -> dict[str, str]:
     """What pictures were made smaller for."""
     image = train.collate(torch.tensor([0]))["image"]
     notes: dict[str, str] = {}
-    for features, side in (("pixels", _LARGEST_PIXELS), ("HOG", _LARGEST_HOG)):
+    for features, side in (("pixels", _LARGEST_PIXELS), ("HOG", _LARGEST_HOG), ("SIFT", _LARGEST_SIFT)):
         if max(image.shape[-2:]) > side:
             height, width = _at_most(image, side).shape[-2:]
             notes[features] = f"at {height} x {width} pixels"

@@ -241,6 +241,7 @@ class Detection(PictureTask):
             if list(image.shape[-2:]) != self.image_size:
                 image = F.interpolate(image.float(), self.image_size, mode="bilinear", antialias=True).round().byte()
             decoded.append((name, {"image": image, "original_size": original}))
+        self.note_moving(inputs)
         return decoded
 
     def _detect(self, network: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:

@@ -25,8 +25,11 @@ def main(folder: Path) -> None:
     die_with_parent()
     warnings.simplefilter("ignore")  # what they would say (no convergence) is in the rows
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    words: dict[str, Any] = {}
     y, y_test = np.load(folder / "y.npy"), np.load(folder / "y_test.npy")
     for method in job["methods"]:
+        if method["features"] == "SIFT" and not words:
+            words = _visual_words(folder, job["seed"])
         x, x_test = _inputs(folder, method["features"], "x"), _inputs(folder, method["features"], "x_test")
         rows = np.load(folder / "rows.npy") if method["subsample"] else None
         model = estimator(method, job)
@@ -40,17 +43,63 @@ def main(folder: Path) -> None:
             "name": method["name"],
             "fit_s": fitted - began,
             "predict_ms": 1000 * spent / len(y_test),
+            "size_bytes": held_bytes(model),
             "trained_on": len(some_y),
             "note": _stopped(model),
         }
+        if method["features"] == "SIFT":
+            row |= {key: row[key] + more for key, more in words.items()}
         row |= _errors(guesses, y_test) if job["regression"] else _shares(model, guesses, x_test, y_test)
         if job["kind"] == "table" and not job["regression"] and set(y_test) <= set(model.classes_):
             row["metrics"]["loss"] = _cross_entropy(model, x_test, y_test)
         print(json.dumps(row), flush=True)
 
 
+def _visual_words(folder: Path, seed: int) -> dict[str, Any]:
+    """Turn SIFT's pictures into bags of words, and tell what a row that learns from these takes besides."""
+    from layerwise.tasks.visual_words import bags, sift_descriptors, vocabulary
+
+    began = time.perf_counter()
+    found = sift_descriptors(np.load(folder / "SIFT.x.npy", mmap_mode="r"))
+    try:
+        words = vocabulary(found, seed)
+    except ValueError as error:  # the last line of stderr is what a person reads
+        raise SystemExit(str(error)) from error
+    np.save(folder / "bags.x.npy", bags(found, words))
+    fitted = time.perf_counter()
+    held_out = bags(sift_descriptors(np.load(folder / "SIFT.x_test.npy", mmap_mode="r")), words)
+    spent = time.perf_counter() - fitted
+    np.save(folder / "bags.x_test.npy", held_out)
+    return {"fit_s": fitted - began, "predict_ms": 1000 * spent / len(held_out), "size_bytes": words.nbytes}
+
+
+def held_bytes(model: Any) -> int:
+    """Bytes of the arrays, numbers and words that a fitted estimator holds; what is held twice counts once."""
+    seen: dict[int, Any] = {}  # keeps what it has counted: an address must not be given away
+
+    def of(value: Any) -> int:
+        if value is None or isinstance(value, type) or id(value) in seen:
+            return 0
+        seen[id(value)] = value
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            return value.nbytes
+        if isinstance(value, (bool, int, float, np.generic)):
+            return 8
+        if isinstance(value, (str, bytes)):
+            return len(value)
+        if isinstance(value, dict):
+            return sum(of(key) + of(held) for key, held in value.items())
+        if isinstance(value, (list, tuple, set, np.ndarray)):
+            return sum(map(of, value))
+        return of(value.__getstate__())  # trees keep their arrays out of sight
+
+    return of(model)
+
+
 def _inputs(folder: Path, features: str, name: str) -> Any:
     """Arrays as float32, texts as a list."""
+    if features == "SIFT":
+        return np.load(folder / f"bags.{name}.npy")
     path = folder / f"{features}.{name}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))

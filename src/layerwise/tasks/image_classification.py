@@ -1,18 +1,21 @@
 """Image classification: a picture in, a class out."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layerwise.core.errors import DataError
+from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Splits
 from layerwise.tasks.base import Accumulator, Batch, wilson_interval
 from layerwise.tasks.pictures import PictureTask, Scale, Statistics
 
+View = Literal["flip", "shift"]
+_SHIFTED = 16  # part of a side
 _WORST = 16  # most-wrong examples kept for the report
 
 
@@ -24,9 +27,17 @@ class ImageClassificationConfig:
         normalise: "data" subtracts the training pictures' mean and divides by their deviation, "unit" gives [0, 1],
             "symmetric" gives [-1, 1]; `{mean: [...], std: [...]}` are the numbers themselves, one a channel, for
             pictures in [0, 1]. With `init` the default is what the weights were trained with, where they say so.
+        test_time: how else a picture is looked at in validation, test and predict (test-time augmentation): "flip" adds
+            its mirror image, "shift" itself moved by a sixteenth of its sides to each corner; both together make ten
+            views. The probabilities of the views are averaged. Training and `explain` see the picture as it is.
     """
 
     normalise: Scale | Statistics = "data"
+    test_time: tuple[View, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.test_time)) < len(self.test_time):
+            raise ConfigError(f"task.test_time={','.join(self.test_time)}: each once.")
 
 
 class ClassificationMetrics(Accumulator):
@@ -144,6 +155,57 @@ class ClassificationMetrics(Accumulator):
         }
 
 
+class Views(nn.Module):
+    """A classifier that looks at several views of each picture: logits are log p with p the mean over the views of
+    softmax(logits of the view), so that their softmax is p.
+
+    With "flip" among the views a picture and its mirror image get the same logits to the bit: every view is a forward
+    pass of its own, and mirror images are added to each other first.
+
+    Args:
+        network: images [B, C, H, W] -> logits [B, classes].
+        views: see `ImageClassificationConfig`.
+    """
+
+    def __init__(self, network: nn.Module, views: Sequence[View]) -> None:
+        super().__init__()
+        self.network, self.views = network, views
+        self.training = network.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self._seen(images)
+        if "shift" in self.views:
+            down, right = (math.ceil(side / _SHIFTED) for side in images.shape[-2:])
+            above, below = (
+                torch.logaddexp(self._seen(shifted(images, y, -right)), self._seen(shifted(images, y, right)))
+                for y in (-down, down)
+            )
+            found = torch.logaddexp(found, torch.logaddexp(above, below))
+        return found - math.log((5 if "shift" in self.views else 1) * (2 if "flip" in self.views else 1))
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Log-probabilities of a view [B, classes] in float32; with "flip" those of its mirror image are added, as
+        probabilities.
+        """
+        views = [images, images.flip(-1)] if "flip" in self.views else [images]
+        found = [logits_of(self.network, view).float().log_softmax(1) for view in views]
+        return torch.logaddexp(found[0], found[1]) if len(found) == 2 else found[0]
+
+
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Images [B, C, H, W] moved by whole pixels, less than their sides; the border is repeated into the gap."""
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) - right).clamp(0, width - 1)
+    return images[:, :, rows[:, None], columns]
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits [B, classes] of a classifier, the first of several heads."""
+    logits = network(images)
+    return logits[0] if isinstance(logits, tuple) else logits
+
+
 class ImageClassification(PictureTask):
     """Pictures to classes; the network gives logits [B, classes]."""
 
@@ -167,12 +229,23 @@ class ImageClassification(PictureTask):
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
         return self.read_pictures(inputs)
 
+    def viewed(self, network: nn.Module) -> nn.Module:
+        """The network as it is evaluated and predicts: with `test_time`."""
+        return Views(network, self.config.test_time) if self.config.test_time else network
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        batches: Iterable[Batch],
+        merge: Callable[[Accumulator], None] = lambda accumulator: None,
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        return super().evaluate(self.viewed(network), batches, merge)
+
     def scores(self, network: nn.Module, batch: Batch) -> Tensor:
-        logits = network(batch["images"])
-        return logits[0] if isinstance(logits, tuple) else logits
+        return logits_of(network, batch["images"])
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        scores = self.scores(network, batch).float().softmax(1)
+        scores = self.scores(self.viewed(network), batch).float().softmax(1)
         rows = []
         for row in scores.tolist():
             ranked = sorted(zip(self.class_names, row, strict=True), key=lambda pair: -pair[1])

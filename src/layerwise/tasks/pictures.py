@@ -119,8 +119,12 @@ class PictureTask(Task):
         height, width = self.image_size
         fit = self.fit or Fit(size=(height, width))
         read = [(name, {"image": decode_image(Path(name), fit, self.channels)[None]}) for name in inputs]
-        self._moving += [name for name in inputs if name.lower().endswith(MAY_MOVE) and probe_image(Path(name)).moves]
+        self.note_moving(inputs)
         return read
+
+    def note_moving(self, inputs: Sequence[str]) -> None:
+        """Keep for `remarks` which of these files are animations."""
+        self._moving += [name for name in inputs if name.lower().endswith(MAY_MOVE) and probe_image(Path(name)).moves]
 
     def remarks(self) -> list[str]:
         note, self._moving = moving_note(self._moving), []
