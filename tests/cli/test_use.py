@@ -199,3 +199,15 @@ def test_a_dry_run_writes_nothing_and_print_config_runs_again(layerwise: Command
     text = layerwise("train", "lenet5", "optimizer=Muon", "--print-config").out
     (tmp_path / "mine.yaml").write_text(text)
     assert layerwise("train", "mine.yaml", "--print-config").out == text
+
+
+def test_a_run_that_failed_before_its_first_step_takes_another_configuration(layerwise: Command, photos: Path) -> None:
+    (photos / "red" / "cut.png").write_bytes((photos / "red" / "0.png").read_bytes()[:100])
+    wanted = ("train", "image_classification", f"data.root={photos}", "max_steps=2", "--run", "mine")
+    assert layerwise(*wanted).code == 2
+    done = layerwise(*wanted, "data.on_error=skip")
+    assert done.code == 0, done.err
+    assert "nothing was trained there yet" in done.out + done.err
+    refused = layerwise(*wanted, "data.on_error=skip", "seed=3")
+    assert refused.code == 2
+    assert "begun with another configuration" in refused.err

@@ -94,6 +94,11 @@ def _open(directory: RunDirectory, configured: Configured, resume: str, console:
     refused = {key: pair for key, pair in changed.items() if key.split(".")[-1] not in EXTENDS}
     if refused:
         rows = ", ".join(f"{key}: {a!r} -> {b!r}" for key, (a, b) in list(refused.items())[:8])
+        if directory.failed_at_once():
+            console.info(f"run: {directory.path} (nothing was trained there yet; {rows})")
+            directory.data.unlink(missing_ok=True)
+            directory.write_config(configured.yaml())
+            return None
         raise ConfigError(
             f"{directory.path} was begun with another configuration ({rows}). Only {', '.join(EXTENDS)} may change; "
             "choose another --run."

@@ -368,6 +368,12 @@ class RunDirectory:
             return {**found, "status": "killed", "reason": f"Continue it with: layerwise train {self.path}"}
         return found
 
+    def failed_at_once(self) -> bool:
+        """Whether the run failed before its first step, so that there is nothing in it to lose."""
+        found = self.status()
+        states = self.state.is_dir() and any(self.state.iterdir())
+        return found["status"] == "failed" and found["step"] == 0 and not states
+
     def write_crash(self, traceback: str) -> None:
         """Add a traceback to `crash.log`."""
         with files.storage_errors(self.crash), open(self.crash, "a", encoding="utf-8") as file:
