@@ -62,10 +62,14 @@ def test_a_safetensors_file_of_a_wrapped_network_loads(
         assert torch.equal(lw.from_pretrained(tmp_path / file, model="resnet18")(images), theirs(images))
 
 
-def test_files_from_before_batches_were_counted_load(torchvision: ModuleType, tmp_path: Path) -> None:
-    state = made(torchvision, "resnet18").state_dict()
-    torch.save({n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, tmp_path / "old.pth")
-    lw.from_pretrained(tmp_path / "old.pth", model="resnet18")
+def test_files_from_before_batches_were_counted_load(
+    torchvision: ModuleType, randomised: Randomised, tmp_path: Path
+) -> None:
+    theirs = randomised(made(torchvision, "resnet18"))
+    state = {n: v for n, v in theirs.state_dict().items() if not n.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(lw.from_pretrained(tmp_path / "old.pth", model="resnet18")(images), theirs(images))
 
 
 def test_a_deeper_network_of_the_same_names_is_refused(torchvision: ModuleType, tmp_path: Path) -> None:

@@ -336,7 +336,10 @@ def test_short_class_names_stand_among_their_points():
 
 
 def test_a_scatter_chart_of_one_place_is_drawn():
-    Page(scatter_chart(scatter([0, 0], points=[(2.0, 2.0), (2.0, 2.0)])))
+    text = scatter_chart(scatter([0, 0], points=[(2.0, 2.0), (2.0, 2.0)]))
+    assert [element for element, _ in Page(text).elements].count("svg") == 1
+    assert "nan" not in text.lower()
+    assert "inf" not in text.lower()
 
 
 def test_a_metric_of_one_value_has_no_chart(run, tmp_path):

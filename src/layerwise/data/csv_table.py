@@ -1,8 +1,6 @@
 """CSV files with a target column: what each column is gets found out, and said where it is doubtful."""
 
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -14,7 +12,6 @@ from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.dates import has_times, kinds_of, like_dates, number_kind, to_days
 from layerwise.data.examples import Splits, TensorExamples
-from layerwise.data.files import FileTree, open_tree
 from layerwise.data.source import DataConfig
 from layerwise.data.table import (
     MISSING,
@@ -28,13 +25,14 @@ from layerwise.data.table import (
     to_numbers,
     wrong_cell,
 )
+from layerwise.data.table_parts import Kinds, read_parts
 
 _MOST_CLASSES = 20  # whole numbers with at most so many values are classes unless `target_kind` says otherwise
 _FREE_TEXT = 0.5  # a text column with more distinct values than this share of the rows is no category
 _FEW = 50  # ... but so many distinct values always are
 _MOSTLY = 0.9  # of a column's cells being numbers, the others are mistakes and no categories
 _LEAK = 0.999
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+_KINDS = Kinds(suffixes=(".csv", ".tsv", ".data"), names="CSV", wanted="a CSV file", needed="one CSV file or train.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,35 +136,12 @@ class CSV:
     # ------------------------------------------------------------------------------------------------- reading
 
     def _read(self) -> dict[str, Table]:
-        config = self.config
-        root = None if config.root is None else Path(config.root).expanduser()
-        if root is not None and root.is_file() and not zipfile.is_zipfile(root):
-            tables = {"train": self._table(root.read_bytes(), str(root))}
-        else:
-            tables = self._read_tree(open_tree(config.root, "a CSV file"))
-        for part in ("val", "test"):
-            asked = getattr(config, part)
-            if isinstance(asked, str):
-                path = Path(asked).expanduser()
-                if not path.is_file():
-                    raise DataError(f"data.{part}={asked}: there is no such file.")
-                tables[part] = self._table(path.read_bytes(), str(path))
+        asked = {"val": self.config.val, "test": self.config.test}
+        tables = read_parts(self.config.root, asked, _KINDS, self._table)
         for table in tables.values():
             if absent := [name for name in tables["train"].columns if name not in table.columns]:
                 raise DataError(f"{table.name} lacks the column {absent[0]!r} of {tables['train'].name}.")
         return tables
-
-    def _read_tree(self, tree: FileTree) -> dict[str, Table]:
-        files = [name for name in tree.files if name.removesuffix(".gz").lower().endswith((".csv", ".tsv", ".data"))]
-        roles: dict[str, str] = {}
-        for name in files:
-            stem = PurePosixPath(name).name.split(".")[0].lower()
-            if len(files) == 1 or stem in _PARTS:
-                roles.setdefault("train" if len(files) == 1 else _PARTS[stem], name)
-        if "train" not in roles:
-            found = f"it has {', '.join(files[:5])}" if files else "it has no CSV files"
-            raise DataError(f"data.root={tree.where}: {found}; one CSV file or train.csv is needed.")
-        return {part: self._table(tree.read(name), tree.path(name)) for part, name in roles.items()}
 
     def _table(self, data: bytes, name: str) -> Table:
         config = self.config

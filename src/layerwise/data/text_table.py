@@ -4,10 +4,9 @@ import csv
 import gzip
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -16,17 +15,22 @@ from layerwise.core.config import Fraction
 from layerwise.core.errors import DataError, MissingExtraError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Splits
-from layerwise.data.files import FileTree, open_tree
 from layerwise.data.source import DataConfig
 from layerwise.data.table import Table, read_table
+from layerwise.data.table_parts import Kinds, read_parts
 from layerwise.data.texts import TextExamples
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_KINDS = Kinds(
+    suffixes=SUFFIXES,
+    names="CSV, JSON Lines or Parquet",
+    wanted="a CSV, JSON Lines or Parquet file with texts and labels",
+    needed="one file, or one named train,",
+)
 _FEW_CLASSES, _FREE_TEXT = (
     50,
     0.5,
 )  # more different labels than both, as a number and as a share of rows, are no classes
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,32 +115,8 @@ class TextTable:
         )
 
     def _read(self) -> dict[str, Table]:
-        config = self.config
-        root = None if config.root is None else Path(config.root).expanduser()
-        if root is not None and root.is_file() and not zipfile.is_zipfile(root):
-            tables = {"train": self._table(root.read_bytes(), str(root))}
-        else:
-            tables = self._read_tree(open_tree(config.root, "a CSV, JSON Lines or Parquet file with texts and labels"))
-        for part in ("val", "test"):
-            asked = getattr(config, part)
-            if isinstance(asked, str):
-                path = Path(asked).expanduser()
-                if not path.is_file():
-                    raise DataError(f"data.{part}={asked}: there is no such file.")
-                tables[part] = self._table(path.read_bytes(), str(path))
-        return tables
-
-    def _read_tree(self, tree: FileTree) -> dict[str, Table]:
-        files = [name for name in tree.files if name.lower().removesuffix(".gz").endswith(SUFFIXES)]
-        roles: dict[str, str] = {}
-        for name in files:
-            stem = PurePosixPath(name).name.split(".")[0].lower()
-            if len(files) == 1 or stem in _PARTS:
-                roles.setdefault("train" if len(files) == 1 else _PARTS[stem], name)
-        if "train" not in roles:
-            found = f"it has {', '.join(files[:5])}" if files else "it has no CSV, JSON Lines or Parquet files"
-            raise DataError(f"data.root={tree.where}: {found}; one file, or one named train, is needed.")
-        return {part: self._table(tree.read(name), tree.path(name)) for part, name in roles.items()}
+        asked = {"val": self.config.val, "test": self.config.test}
+        return read_parts(self.config.root, asked, _KINDS, self._table)
 
     def _table(self, data: bytes, name: str) -> Table:
         table = read_rows(data, name, self.file)

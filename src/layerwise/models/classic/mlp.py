@@ -13,7 +13,6 @@ Shapes: B batch, D E widths, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
-from layerwise.nn.norms import Norm, make_norm
+from layerwise.nn.hidden_layer import Activation, HiddenLayer
+from layerwise.nn.norms import Norm
 
 CARD = Card(
     title="Multi-layer perceptron",
@@ -58,34 +58,11 @@ class MLPConfig:
     in_features: PositiveInt | None = None
     num_classes: PositiveInt | None = None
     hidden: tuple[PositiveInt, ...] = (128, 128)
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu"
+    activation: Activation = "relu"
     dropout: Probability = 0.0
     norm: Norm = "none"
     num_groups: PositiveInt = 8
     init_range: PositiveFloat | None = None
-
-
-class HiddenLayer(nn.Module):
-    """`dropout(act(norm(W x + b)))`."""
-
-    def __init__(
-        self, in_features: int, out_features: int, *, activation: str, dropout: float, norm: Norm, num_groups: int
-    ) -> None:
-        super().__init__()
-        kinds: dict[str, type[nn.Module]] = {
-            "relu": nn.ReLU,
-            "gelu": nn.GELU,
-            "silu": nn.SiLU,
-            "tanh": nn.Tanh,
-            "sigmoid": nn.Sigmoid,
-        }
-        self.linear = nn.Linear(in_features, out_features)
-        self.norm = make_norm(norm, out_features, num_groups=num_groups)
-        self.activation = kinds[activation]()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        return self.dropout(self.activation(self.norm(self.linear(x))))
 
 
 def _hidden_layers(in_features: int, config: MLPConfig) -> nn.ModuleList:

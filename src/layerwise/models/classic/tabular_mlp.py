@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import NonNegativeInt, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
-from layerwise.nn.norms import make_norm
+from layerwise.nn.category_embeddings import CategoryEmbeddings
+from layerwise.nn.hidden_layer import HiddenLayer
 
 CARD = Card(
     title="Perceptron on tables",
@@ -66,21 +67,6 @@ class TabularMLPConfig:
     norm: Literal["layer_norm", "batch_norm", "none"] = "layer_norm"
 
 
-class HiddenLayer(nn.Module):
-    """`dropout(act(norm(W x + b)))`."""
-
-    def __init__(self, in_features: int, out_features: int, config: TabularMLPConfig) -> None:
-        super().__init__()
-        kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
-        self.linear = nn.Linear(in_features, out_features)
-        self.norm = make_norm(config.norm, out_features)
-        self.activation = kinds[config.activation]()
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        return self.dropout(self.activation(self.norm(self.linear(x))))
-
-
 class TabularMLP(nn.Module):
     """A perceptron on `[numeric; E_1[c_1]; ...; E_G[c_G]]`, numbers beside one learned vector a category column.
 
@@ -101,16 +87,15 @@ class TabularMLP(nn.Module):
                 "data or are given."
             )
         self.config = config
-        widths = [config.embedding_dim or min(50, (size + 1) // 2) for size in config.category_sizes]
-        in_features = config.num_numeric + sum(widths)
+        self.embeddings = CategoryEmbeddings(config.category_sizes, config.embedding_dim)
+        in_features = config.num_numeric + self.embeddings.out_features
         if in_features == 0:
             raise ConfigError("num_numeric=0 and no category_sizes: a row would have no input.")
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size, width) for size, width in zip(config.category_sizes, widths, strict=True)
-        )
         self.embedding_dropout = nn.Dropout(config.dropout)
-        layers = pairwise((in_features, *config.hidden))
-        self.blocks = nn.ModuleList(HiddenLayer(before, after, config) for before, after in layers)
+        self.blocks = nn.ModuleList(
+            HiddenLayer(before, after, activation=config.activation, dropout=config.dropout, norm=config.norm)
+            for before, after in pairwise((in_features, *config.hidden))
+        )
         self.head = nn.Linear((in_features, *config.hidden)[-1], config.num_outputs)
         self.reset_parameters()
 
@@ -132,8 +117,7 @@ class TabularMLP(nn.Module):
 
     def forward_features(self, numeric: Float[Tensor, "B F"], categories: Int[Tensor, "B G"]) -> Float[Tensor, "B D"]:
         """The last hidden layer."""
-        vectors = [embedding(column) for embedding, column in zip(self.embeddings, categories.unbind(1), strict=True)]
-        x = torch.cat([numeric, self.embedding_dropout(torch.cat(vectors, dim=1))], dim=1) if vectors else numeric
+        x = torch.cat([numeric, self.embedding_dropout(self.embeddings(categories)).to(numeric)], dim=1)
         for block in self.blocks:
             x = block(x)
         return x

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import NonNegativeInt, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
+from layerwise.nn.category_embeddings import CategoryEmbeddings
 
 CARD = Card(
     title="Residual network on tables",
@@ -103,13 +104,10 @@ class TabularResNet(nn.Module):
                 "data or are given."
             )
         self.config = config
-        widths = [config.embedding_dim or min(50, (size + 1) // 2) for size in config.category_sizes]
-        in_features = config.num_numeric + sum(widths)
+        self.embeddings = CategoryEmbeddings(config.category_sizes, config.embedding_dim)
+        in_features = config.num_numeric + self.embeddings.out_features
         if in_features == 0:
             raise ConfigError("num_numeric=0 and no category_sizes: a row would have no input.")
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size, width) for size, width in zip(config.category_sizes, widths, strict=True)
-        )
         self.stem = nn.Linear(in_features, config.d_model)
         self.blocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.num_layers))
         self.norm = nn.BatchNorm1d(config.d_model)
@@ -128,8 +126,7 @@ class TabularResNet(nn.Module):
 
     def forward_features(self, numeric: Float[Tensor, "B F"], categories: Int[Tensor, "B G"]) -> Float[Tensor, "B D"]:
         """What the head sees."""
-        vectors = [embedding(column) for embedding, column in zip(self.embeddings, categories.unbind(1), strict=True)]
-        x = self.stem(torch.cat([numeric, *vectors], dim=1))
+        x = self.stem(torch.cat([numeric, self.embeddings(categories).to(numeric)], dim=1))
         for block in self.blocks:
             x = block(x)
         return F.relu(self.norm(x))
