@@ -25,7 +25,7 @@ class Tokenizer(Protocol):
 
     @property
     def unit(self) -> str:
-        """What one token stands for: "char", "byte" or "word"."""
+        """What one token stands for: "char", "byte", "word" or "subword"."""
         ...
 
     def encode(self, text: str) -> Tensor:
@@ -214,9 +214,13 @@ def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
         return CharTokenizer(state["alphabet"])
     if kind == "words" and isinstance(state.get("words"), list) and isinstance(state.get("lowercase"), bool):
         return WordTokenizer(state["words"], state["lowercase"])
+    if kind == "subword":
+        from layerwise.data.subword import SubwordTokenizer
+
+        return SubwordTokenizer.from_state(state)
     raise CheckpointError(
         f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet), 'words' (with "
-        f"its words) and 'bytes'."
+        f"its words), 'bytes' and 'subword' (with its definition)."
     )
 
 
