@@ -21,7 +21,16 @@ SHAPES = [  # B, H, G, T, S, K, V
 MASKS = ["none", "keys", "queries", "per_head", "two_dims", "blocked_rows"]
 
 
-def loop(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+def loop(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    window: int | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """One number at a time; python floats are float64."""
     batch, heads, queries, width = q.shape
     groups, keys = k.shape[1:3]
@@ -37,7 +46,10 @@ def loop(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, sca
             g = h * groups // heads
             for t in range(queries):
                 seen = [s for s in range(keys) if full[b, h, t, s] and (not causal or s <= keys - queries + t)]
+                seen = [s for s in seen if window is None or abs(keys - queries + t - s) < window]
                 scores = [factor * sum(float(q[b, h, t, i]) * float(k[b, g, s, i]) for i in range(width)) for s in seen]
+                if bias is not None:
+                    scores = [x + float(bias[h, t, s]) for x, s in zip(scores, seen, strict=True)]
                 top = max(scores, default=0.0)
                 total = sum(math.exp(x - top) for x in scores)
                 for x, s in zip(scores, seen, strict=True):
@@ -95,6 +107,53 @@ def test_gradients_of_the_fast_path_equal_those_of_the_plain_one(
         out = path(*leaves, mask=mask, causal=causal)
         weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
         grads.append(torch.autograd.grad((out * weight).sum(), leaves))
+    for fast, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 4, 2, 13, 13, 4, 3), (1, 2, 2, 3, 9, 4, 4), (1, 2, 1, 1, 6, 4, 4)])
+@pytest.mark.parametrize("mask_name", ["none", "keys", "blocked_rows"])
+def test_a_window_equals_the_loop_on_both_paths(
+    shape: tuple[int, ...], causal: bool, window: int, mask_name: str
+) -> None:
+    mask = make_mask(mask_name, shape)
+    results: list[list[Tensor]] = []
+    for path in (attention, lambda *a, **o: plain_attention(*a, **o)[0]):
+        leaves = [x.requires_grad_() for x in inputs(shape)]
+        out = path(*leaves, mask=mask, causal=causal, window=window)
+        expected = loop(*(x.detach() for x in leaves), mask, causal, None, window)
+        torch.testing.assert_close(out, expected, atol=1e-10, rtol=0)
+        weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
+        results.append([*torch.autograd.grad((out * weight).sum(), leaves)])
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-10, rtol=0)
+
+
+def test_a_window_over_a_long_text_builds_no_mask_of_its_length() -> None:
+    """A dense mask of 200,000 tokens would be 40 GB; the last query's result is that of its own window."""
+    x = torch.randn(1, 1, 200_000, 2)
+    out = attention(x, x, x, causal=True, window=50)
+    tail = x[:, :, -50:]
+    torch.testing.assert_close(out[:, :, -1:], plain_attention(tail[:, :, -1:], tail, tail)[0])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("mask_name", ["none", "per_head", "blocked_rows"])
+def test_a_bias_is_added_to_the_scores_and_gets_its_gradient(causal: bool, window: int | None, mask_name: str) -> None:
+    shape = (2, 4, 2, 5, 6, 3, 3)
+    mask = make_mask(mask_name, shape)
+    grads: list[tuple[Tensor, ...]] = []
+    for path in (attention, lambda *a, **o: plain_attention(*a, **o)[0]):
+        leaves = [x.requires_grad_() for x in inputs(shape)]
+        bias = torch.linspace(-2, 2, 4 * 5 * 6, dtype=torch.float64).view(4, 5, 6).requires_grad_()
+        out = path(*leaves, mask=mask, bias=bias, causal=causal, window=window)
+        expected = loop(*(x.detach() for x in leaves), mask, causal, None, window, bias.detach())
+        torch.testing.assert_close(out, expected, atol=1e-10, rtol=0)
+        weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
+        grads.append(torch.autograd.grad((out * weight).sum(), (*leaves, bias)))
     for fast, plain in zip(*grads, strict=True):
         torch.testing.assert_close(fast, plain, atol=1e-10, rtol=0)
 
@@ -169,5 +228,9 @@ def test_wrong_masks_and_heads_are_named() -> None:
         attention(q, k, v, mask=torch.zeros(3, 3))
     with pytest.raises(ConfigError, match=r"\(3, 2\) does not broadcast"):
         attention(q, k, v, mask=torch.ones(3, 2, dtype=torch.bool))
+    with pytest.raises(ConfigError, match=r"bias of shape \(5, 3, 3\) does not broadcast"):
+        attention(q, k, v, bias=torch.ones(5, 3, 3))
+    with pytest.raises(ConfigError, match="window=0"):
+        attention(q, k, v, window=0)
     with pytest.raises(ConfigError, match="3 key heads"):
         attention(q, k[:, :3], v[:, :3])
