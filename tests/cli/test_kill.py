@@ -59,6 +59,21 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "images/mnist",
         ("data.limit=100", "max_steps=60", "batch_size=32", "keep.every_steps=3", "eval.every_steps=40"),
     ),
+    "vae_mnist": (
+        "images/mnist",
+        ("data.limit=100", "task.samples=3", "max_steps=60", "keep.every_steps=3", "eval.every_steps=40"),
+    ),
+    "vqvae_fashion": (
+        "images/fashion-mnist",
+        (
+            "data.limit=30",
+            "batch_size=16",
+            "stages.codes.epochs=2",
+            "stages.prior.epochs=1",
+            "keep.every_steps=3",
+            "objective.revive_below=0.9",
+        ),
+    ),
 }
 
 

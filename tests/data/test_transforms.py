@@ -39,6 +39,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "affine": {},
     "colour_jitter": {"hue": 0.2},
     "erasing": {"probability": 0.7},
+    "binarise": {},
 }
 IDENTITIES: dict[str, dict[str, object]] = {
     "flip": {"probability": 0},
@@ -52,7 +53,7 @@ IDENTITIES: dict[str, dict[str, object]] = {
 
 
 def test_every_transform_is_tested_here() -> None:
-    assert set(OPTIONS) == set(IDENTITIES) == set(TRANSFORMS)
+    assert set(OPTIONS) == set(TRANSFORMS) == {*IDENTITIES, "binarise"}  # which always makes pixels black or white
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -67,6 +68,15 @@ def test_draw_is_that_of_the_sample_whatever_the_batch(name: str, channels: int)
     assert torch.equal(part, whole[order])
     single = apply(name, image[7:8], ids=torch.tensor([7]), **OPTIONS[name])
     assert torch.equal(single, whole[7:8])
+
+
+def test_grey_level_is_the_probability_of_white() -> None:
+    """Black and white stay; 40,000 pixels of level 64 have the share 64 / 255 = 0.2510, standard error 0.0022."""
+    image = torch.tensor([0, 64, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 1, 200, 200).contiguous()
+    found = apply("binarise", image)
+    assert set(found.unique().tolist()) == {0, 255}
+    shares = (found == 255).double().mean((1, 2, 3)).tolist()
+    assert shares == [0.0, pytest.approx(64 / 255, abs=0.01), 1.0]
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -145,6 +145,11 @@ class ErasingConfig:
                 raise ConfigError(f"{name}={low:g}, {high:g}: the first must not be larger than the second.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class BinariseConfig:
+    """Black or white, the grey level being the probability of white: other pixels in every epoch. It has no options."""
+
+
 # ----------------------------------------------------------------------------------------------------- shared pieces
 
 
@@ -409,6 +414,18 @@ class Erasing:
         return {**batch, "image": image.masked_fill(mask, self.config.value)}
 
 
+class Binarise:
+    """`255 * [u < x / 255]` with u uniform a value."""
+
+    def __init__(self, config: BinariseConfig) -> None:
+        self.config = config
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        image, ids = images_of(batch)
+        white = draws.uniform_pairs(ids, tuple(image.shape[1:]), "binarise") * 255 < image
+        return {**batch, "image": white.to(torch.uint8).mul_(255)}
+
+
 TRANSFORMS = {
     "flip": FlipConfig(),
     "shift": ShiftConfig(),
@@ -417,4 +434,5 @@ TRANSFORMS = {
     "affine": AffineConfig(),
     "colour_jitter": ColourJitterConfig(),
     "erasing": ErasingConfig(),
+    "binarise": BinariseConfig(),
 }

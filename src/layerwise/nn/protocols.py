@@ -111,6 +111,28 @@ class Autoencoder(Protocol):
         ...
 
 
+@runtime_checkable
+class LatentVariable(Protocol):
+    """A model of pictures with a hidden code: a standard normal prior, a decoder's p(x | z) and an encoder's normal
+    q(z | x) with a variance of its own for every number of the code.
+    """
+
+    code_size: int
+    num_classes: int  # of a model that is told the class; 0: it takes no labels
+
+    def encode_distribution(self, images: Tensor, labels: Tensor | None = None, /) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), [B, code_size] each."""
+        ...
+
+    def log_likelihood(self, images: Tensor, code: Tensor, labels: Tensor | None = None, /) -> Tensor:
+        """log p(x | z) [B], summed over a picture's values."""
+        ...
+
+    def decode_pictures(self, code: Tensor, labels: Tensor | None = None, /) -> Tensor:
+        """The mean of p(x | z) [B, C, H, W]."""
+        ...
+
+
 class PolicyOutput(NamedTuple):
     """What an actor-critic network says of observations.
 

@@ -196,7 +196,7 @@ class ImageGeneration(Task):
     def inputs(self, batch: Batch) -> Batch:
         return {"images": self.preprocessing()(batch["image"]), "sample_ids": batch["sample_ids"]}
 
-    def accumulator(self) -> GenerationMetrics:
+    def accumulator(self) -> Accumulator:
         return GenerationMetrics(self.config.components, self.config.seed, self._lowest)
 
     @property
