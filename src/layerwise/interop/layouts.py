@@ -181,11 +181,14 @@ def _directory(source: str, folder: Path, config: Tree) -> Checkpoint:
                 preprocessing=layout.preprocessing(files, where),
                 class_names=_class_names(config, where),
             )
-    named = config.get("architecture") or config.get("architectures") or config.get("model_type")
+    named = next(filter(None, map(config.get, ("architecture", "architectures", "model_type", "_class_name"))), None)
     if named:
         named = named[0] if isinstance(named, list) and named else named
         raise CheckpointError(f"{where}: the architecture {named!r} is none that can be loaded here.")
-    raise CheckpointError(f"{where} says neither the architecture of timm nor the model_type of transformers.")
+    raise CheckpointError(
+        f"{where} says neither the architecture of timm nor the model_type of transformers nor the _class_name of "
+        "diffusers."
+    )
 
 
 def _own(source: str, folder: Path, config: Tree) -> Checkpoint:
@@ -210,7 +213,8 @@ def _own(source: str, folder: Path, config: Tree) -> Checkpoint:
 
 def _weights(folder: Path, name: str) -> tuple[Path, ...]:
     """The weights file of a directory, or its parts."""
-    for candidate in dict.fromkeys((name, "model.safetensors", "pytorch_model.bin")):
+    stem = name.removesuffix(".safetensors")
+    for candidate in dict.fromkeys((name, f"{stem}.bin", "model.safetensors", "pytorch_model.bin")):
         if (folder / candidate).is_file():
             return (folder / candidate,)
         index = folder / f"{candidate}.index.json"

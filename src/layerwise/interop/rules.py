@@ -85,7 +85,7 @@ class Tie:
         return [theirs[0]]
 
     def save(self, ours: "Sequence[Tensor]", count: int) -> "list[Tensor]":
-        return [ours[0]] * count
+        return [ours[0], *(ours[0].clone() for _ in range(count - 1))]
 
 
 @dataclass(frozen=True)
