@@ -16,10 +16,12 @@ from rich.table import Table
 from bench import calibration, measure
 
 NAMES = (
+    "chunked_cross_entropy",
     "data_path",
     "loop_overhead",
     "mnist_99",
     "optimizer_step",
+    "packed_attention",
     "muon_step",
     "rbm_epoch",
     "save_stall",

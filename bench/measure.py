@@ -49,13 +49,13 @@ class Goal:
         ours: name of our side.
         peers: names of theirs.
         kind: "speedup" is their time over ours and must be at least `value`; "overhead" is ours over theirs and must be
-            at most `value`.
+            at most `value`; "memory" is our peak memory over theirs, process and all, and must be at most `value`.
         value: None compares without a goal.
     """
 
     ours: str = OURS
     peers: tuple[str, ...]
-    kind: Literal["speedup", "overhead"]
+    kind: Literal["speedup", "overhead", "memory"]
     value: float | None = None
 
 
@@ -280,6 +280,9 @@ def _compare(goal: Goal, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {**found, "verdict": "not run"}
     peer = min(ran, key=lambda name: statistics.median(_unit_s(sides[name]["turns"])))
 
+    if goal.kind == "memory":
+        return {**found, **_compare_memory(goal, sides, ran)}
+
     def ratios(clock: str) -> list[float]:
         pairs = zip(*(_unit_s(sides[name]["turns"], clock) for name in (goal.ours, peer)), strict=False)
         return [a / b if goal.kind == "overhead" else b / a for a, b in pairs if a > 0 and b > 0]
@@ -302,6 +305,19 @@ def _compare(goal: Goal, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return ratio <= goal.value if goal.kind == "overhead" else ratio >= goal.value
 
     return {**found, "verdict": "met" if met(middle) else "missed", "clear": met(low) == met(high)}
+
+
+def _compare_memory(goal: Goal, sides: dict[str, dict[str, Any]], ran: Sequence[str]) -> dict[str, Any]:
+    """Peak memory of ours over that of the peer that needs least, launch by launch."""
+    peer = min(ran, key=lambda name: statistics.median(sides[name]["peak_memory_bytes"]))
+    pairs = zip(*(sides[name]["peak_memory_bytes"] for name in (goal.ours, peer)), strict=True)
+    low, middle, high = quartiles([ours / theirs for ours, theirs in pairs])
+    found = {"peer": peer, "ratio": middle, "ratio_quartiles": [low, high], "ratio_of_best": middle}
+    found["ratio_of_cpu_time"] = None
+    if goal.value is None:
+        return {**found, "verdict": ""}
+    verdict = "met" if middle <= goal.value else "missed"
+    return {**found, "verdict": verdict, "clear": (low <= goal.value) == (high <= goal.value)}
 
 
 def _limit(name: str, most_s: float, rows: list[dict[str, Any]]) -> dict[str, Any]:

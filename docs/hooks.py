@@ -121,7 +121,7 @@ def benchmark_tables(folder: Path) -> str:
 def compared(comparison: dict[str, Any]) -> str:
     """A ratio, its spread and its goal."""
     ours, kind, goal = comparison["ours"], comparison["kind"], comparison["goal"]
-    wanted = "" if goal is None else f"; goal {'at most' if kind == 'overhead' else 'at least'} {goal:g}"
+    wanted = "" if goal is None else f"; goal {'at least' if kind == 'speedup' else 'at most'} {goal:g}"
     if comparison["verdict"] == "not run":
         return f"- {ours} against {' or '.join(comparison['peers'])}: not run{wanted}"
     low, high = comparison["ratio_quartiles"]

@@ -31,6 +31,17 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     assert found["clear"]
 
 
+def test_memory_is_compared_launch_by_launch_with_the_peer_that_needs_least() -> None:
+    sides = {
+        "layerwise": side(1.0, peak_memory_bytes=[3.0, 3.0]),
+        "large": side(1.0, peak_memory_bytes=[100.0, 100.0]),
+        "small": side(9.0, peak_memory_bytes=[10.0, 10.0]),
+    }
+    found = _compare(Goal(peers=("large", "small"), kind="memory", value=0.4), sides)
+    assert (found["peer"], found["ratio"], found["verdict"]) == ("small", 0.3, "met")
+    assert _compare(Goal(peers=("small",), kind="memory", value=0.2), sides)["verdict"] == "missed"
+
+
 def test_a_peer_that_did_not_run_is_no_win() -> None:
     sides = {"layerwise": side(1.0), "peer": {"turns": [], "not_run": "not installed"}}
     assert _compare(Goal(peers=("peer",), kind="speedup", value=0.1), sides)["verdict"] == "not run"

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from layerwise.core import discovery
 from layerwise.core.cards import Card
+from layerwise.nn.protocols import vocabulary_weights
 
 TINY = [name for name in discovery.catalogue("model") if name.endswith("-tiny")]
 BATCH_SIZE = 6
@@ -302,6 +303,18 @@ def test_features_are_finite_and_one_a_sample(case: Case) -> None:
         features = case.build().forward_features(**batch)  # pyright: ignore[reportCallIssue]
     assert features.shape[0] == next(iter(batch.values())).shape[0]
     assert torch.isfinite(features).all()
+
+
+def test_the_last_product_makes_the_logits_of_the_features(case: Case) -> None:
+    network = case.build()
+    weights = vocabulary_weights(network)
+    if weights is None:
+        pytest.skip(f"{case.name} does not end in a product with a vocabulary")
+    batch = case.batch()
+    with torch.no_grad():
+        made = torch.nn.functional.linear(network.forward_features(**batch), *weights)  # pyright: ignore[reportCallIssue]
+        logits = next(iter(named_outputs(case, network(**batch)).values()))
+    torch.testing.assert_close(made, logits)
 
 
 def test_checkpointed_blocks_give_the_same_gradients(case: Case) -> None:

@@ -17,8 +17,8 @@ from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Batch, Examples, Splits
 from layerwise.data.source import DataConfig
 from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from layerwise.ops.linear_cross_entropy import IGNORED
 
-IGNORED = -100  # label of a position without a target, as torch's cross-entropy has it
 _VAL_SHARE = 0.1
 
 

@@ -23,6 +23,35 @@ class Features(Protocol):
 
 
 @runtime_checkable
+class VocabularyHead(Protocol):
+    """Scores every token of a vocabulary by one product at the end, so that a loss may take it a part at a time.
+
+    `forward(...)` is `F.linear(forward_features(...), output_embedding.weight, its bias if any)`.
+    """
+
+    @property
+    def output_embedding(self) -> nn.Module:
+        """The last layer: a linear one, or the embedding whose table it shares."""
+        ...
+
+    def forward_features(self, *args: Tensor, **inputs: Tensor) -> Tensor:
+        """What the last layer reads, [B, T, D], for forward's arguments."""
+        ...
+
+
+def vocabulary_weights(network: nn.Module) -> tuple[Tensor, Tensor | None] | None:
+    """Weight [V, D] and bias [V] of the product that ends a network; None where it does not end so, or where the last
+    layer was changed from outside (an adapter, a quantised layer) and is more than a product.
+    """
+    if not isinstance(network, VocabularyHead):
+        return None
+    layer = network.output_embedding
+    if type(layer) is nn.Linear:
+        return layer.weight, layer.bias
+    return (layer.weight, None) if type(layer) is nn.Embedding else None
+
+
+@runtime_checkable
 class Pyramid(Protocol):
     """Gives maps of a picture at several strides, finest first: what detectors and U-Nets build on
     (`create_model(..., features_only=True)`).

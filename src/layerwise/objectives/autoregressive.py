@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.config import Probability
+from layerwise.nn.protocols import VocabularyHead, vocabulary_weights
 from layerwise.objectives.base import Batch, Context, Objective, Term
-
-IGNORED = -100  # a label that is no target, as torch's cross-entropy has it
+from layerwise.ops.linear_cross_entropy import CHUNK, IGNORED, linear_cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class AutoregressiveConfig:
 class Autoregressive(Objective):
     """Mean over targets of -log p(x_{t+1} | x_1 .. x_t), in nats a token.
 
+    Of a network that ends in a product with a large vocabulary (`VocabularyHead`) never all logits are held at once.
+
     Shape:
         labels: int64 [B, T], the token after each position, -100 where there is no target; the network's output: logits
         [B, T, V] (a named tuple's first field also will do).
@@ -43,17 +45,28 @@ class Autoregressive(Objective):
         return {"nll": float((batch["labels"] != IGNORED).sum())}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
-        logits = network(**{name: value for name, value in batch.items() if name not in ("labels", "sample_ids")})
-        logits: Tensor = logits[0] if isinstance(logits, tuple) else logits
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # the loss is float32 on purpose
-        total = F.cross_entropy(
-            wide.flatten(0, -2),
-            batch["labels"].flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=self.config.label_smoothing,
-        )
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
+        total = token_loss_sum(network, inputs, batch["labels"], self.config.label_smoothing)
         return {"nll": Term(total, self.counts(batch, context.phase)["nll"])}
+
+
+def token_loss_sum(network: nn.Module, inputs: Batch, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Sum over targets of the cross-entropy of a network's logits [B, T, V], float32 at least on purpose.
+
+    More than `CHUNK` logits of a `VocabularyHead` are taken a part at a time; which way is decided by sizes alone.
+    """
+    weights = vocabulary_weights(network)
+    if weights is not None and labels.numel() * len(weights[0]) > CHUNK:
+        assert isinstance(network, VocabularyHead)
+        features = network.forward_features(**inputs).flatten(0, -2)
+        weight, bias = weights
+        return linear_cross_entropy(features, weight, labels.flatten(), bias, label_smoothing=label_smoothing)
+    logits = network(**inputs)
+    logits: Tensor = logits[0] if isinstance(logits, tuple) else logits
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(
+        wide.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+    )
 
 
 OBJECTIVES = {"autoregressive": AutoregressiveConfig()}

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from layerwise.core.config import PositiveInt
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
-from layerwise.data.text import IGNORED
 from layerwise.data.tokenizers import Tokenizer, tokenizer_from
+from layerwise.nn.protocols import VocabularyHead, vocabulary_weights
+from layerwise.ops.linear_cross_entropy import CHUNK, IGNORED, linear_token_losses
 from layerwise.tasks.base import Accumulator, Batch, Task
 
 _HARDEST = 8  # windows kept for the report
@@ -43,7 +44,7 @@ class LanguageMetrics(Accumulator):
         self.windows: dict[str, Tensor] = {}  # mean loss [n], ids [n], input tokens and targets [n, T + 1]
 
     def update(self, network: nn.Module, batch: Batch) -> None:
-        losses = token_losses(_logits(network, batch), batch["labels"])
+        losses = _losses(network, batch)
         targets = batch["labels"] != IGNORED
         self.sums["nll"] += losses.double().sum().cpu()
         self.sums["count"] += targets.sum().cpu()
@@ -191,9 +192,17 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none").view_as(labels)
 
 
-def _logits(network: nn.Module, batch: Batch) -> Tensor:
-    logits = network(**{name: value for name, value in batch.items() if name not in ("labels", "sample_ids")})
-    return logits[0] if isinstance(logits, tuple) else logits
+def _losses(network: nn.Module, batch: Batch) -> Tensor:
+    """`token_losses` of a network; those of a large vocabulary are taken a part of the logits at a time."""
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
+    labels = batch["labels"]
+    weights = vocabulary_weights(network)
+    if weights is not None and labels.numel() * len(weights[0]) > CHUNK:
+        assert isinstance(network, VocabularyHead)
+        features = network.forward_features(**inputs).flatten(0, 1)
+        return linear_token_losses(features, weights[0], labels.flatten(), weights[1]).view_as(labels)
+    logits = network(**inputs)
+    return token_losses(logits[0] if isinstance(logits, tuple) else logits, labels)
 
 
 def _perplexity(loss: float) -> float:

@@ -145,6 +145,11 @@ class GPT(nn.Module):
         """The repeated unit."""
         return self.h
 
+    @property
+    def output_embedding(self) -> nn.Embedding:
+        """The tokens' table, which is also the last layer."""
+        return self.wte
+
     def reset_parameters(self) -> None:
         """Normal with deviation 0.02; what feeds the residual sum, 1 / sqrt(2 * num_layers) of that (section 2.3)."""
         initialise(
