@@ -98,3 +98,26 @@ def test_other_tuples_give_their_first_field_alone() -> None:
 def test_a_weight_for_heads_that_are_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="Heads has no auxiliary heads"):
         built(CrossEntropyConfig(auxiliary_weight=0.3), Heads(num_auxiliary=0))
+
+
+def test_accuracy_is_shown_and_changes_no_loss() -> None:
+    network = Heads().eval()
+    batch, (logits, _, _) = made()
+    plain = built(CrossEntropyConfig(), network)(network, batch, CONTEXT)
+    objective = built(CrossEntropyConfig(show_accuracy=True), network)
+    terms, counts = objective(network, batch, CONTEXT), objective.counts(batch, "main")
+    right = sum(row.index(max(row)) == label for row, label in zip(logits.tolist(), [0, 4, 2, 2], strict=True))
+    assert float(terms["accuracy"].sum) == right
+    assert (terms["accuracy"].count, counts["accuracy"], terms["accuracy"].minimised) == (4, 4, False)
+    assert float(terms["cross_entropy"].sum) == float(plain["cross_entropy"].sum)
+
+
+def test_a_mixed_sample_is_right_by_the_share_of_the_class_named() -> None:
+    network = Heads().eval()
+    logits = torch.eye(5, dtype=torch.float64)[[1, 2, 3]]  # named: 1, 2, 3
+    batch = {
+        "images": logits[:, None].repeat(1, 3, 1), "labels": torch.tensor([1, 0, 3]), "sample_ids": torch.arange(3),
+        "mate_labels": torch.tensor([0, 2, 3]), "own_share": torch.tensor([0.75, 0.75, 0.75]),
+    }  # fmt: skip
+    terms = built(CrossEntropyConfig(show_accuracy=True), network)(network, batch, CONTEXT)
+    assert float(terms["accuracy"].sum) == pytest.approx(0.75 + 0.25 + 1.0)

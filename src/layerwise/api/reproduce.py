@@ -13,6 +13,7 @@ from layerwise.api.train import train
 from layerwise.core import discovery
 from layerwise.core.console import Console
 from layerwise.track import files
+from layerwise.track.curves import curves_of, thinned
 from layerwise.track.run_directory import RunDirectory, environment
 
 
@@ -49,6 +50,7 @@ def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", co
                     "total_s": round(time.monotonic() - began, 1),
                     "selected_by": facts["selected_by"],
                     "baselines": facts["baselines"],
+                    "curves": _curves(directory, facts["headline"]),
                 }
             )
     names = sorted({name for row in rows for name in row["metrics"]})
@@ -72,3 +74,14 @@ def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", co
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, tree)
     return path
+
+
+def _curves(directory: RunDirectory, headline: str | None) -> dict[str, list[tuple[float, float]]]:
+    """Loss and the metric that counts, of training and validation, for `layerwise runs draw`."""
+    kept = {"loss", (headline or "").rpartition("/")[2]}
+    found = curves_of(directory.metrics_log().read())
+    return {
+        name: [(step, float(f"{value:.5g}")) for step, value in thinned(points)]
+        for name, points in found.items()
+        if name.partition("/")[2] in kept
+    }

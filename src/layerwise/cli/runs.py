@@ -1,6 +1,7 @@
 """`layerwise report` and `layerwise runs`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,18 +23,31 @@ def report(run: Annotated[str, typer.Argument(metavar="RUN", help="A run directo
 
 def runs(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[diff A B]", help="Nothing lists runs; diff compares two.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[diff A B | draw A B ...]",
+            help="Nothing lists runs; diff compares two; draw puts their curves into one picture.",
+        ),
     ] = None,
     root: Annotated[str, typer.Option("--root", help="Folder of runs.")] = "runs",
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What draw draws; error is 1 - accuracy. [loss]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="Picture that draw writes. [runs.png]")] = None,
     json: Json = False,
 ) -> None:
-    """List runs, or show in what two of them differ.
+    """List runs, show in what two of them differ, or draw curves of several (run directories or results files).
 
     Example: layerwise runs diff runs/lenet5-1 runs/lenet5-2
     """
     from layerwise.core.errors import ConfigError
     from layerwise.track.run_directory import RunDirectory, diff_runs, list_runs
 
+    if arguments and arguments[0] == "draw":
+        print(_draw(arguments[1:], metric or "loss", out or Path("runs.png")))
+        return
+    if metric is not None or out is not None:
+        raise ConfigError("runs: --metric and -o belong to `layerwise runs draw A B ...`.")
     if not arguments:
         found = list_runs(root)
         if json:
@@ -49,7 +63,10 @@ def runs(
             print(f"There are no runs in {root}.")
         return
     if arguments[0] != "diff" or len(arguments) != 3:
-        raise ConfigError(f"runs {' '.join(arguments)}: write `layerwise runs` or `layerwise runs diff A B`.")
+        raise ConfigError(
+            f"runs {' '.join(arguments)}: write `layerwise runs`, `layerwise runs diff A B` or "
+            "`layerwise runs draw A B ...`."
+        )
     a, b = RunDirectory(arguments[1]), RunDirectory(arguments[2])
     for run in (a, b):
         run.read_config()  # an error if it is none
@@ -59,6 +76,16 @@ def runs(
         return
     for line in difference_lines(a.path.name, b.path.name, differences):
         print(line)
+
+
+def _draw(sources: list[str], metric: str, out: Path) -> Path:
+    from layerwise.core.errors import ConfigError
+    from layerwise.track.curves import draw_courses, read_course
+
+    if not sources:
+        raise ConfigError("runs draw: name the runs or results files to draw.")
+    draw_courses([read_course(source) for source in sources], metric, out)
+    return out
 
 
 def difference_lines(a: str, b: str, differences: Differences) -> list[str]:

@@ -23,11 +23,14 @@ class CrossEntropyConfig:
         label_smoothing: share of the probability spread evenly over all classes (Szegedy et al. 2016).
         class_weights: factor of each class's loss, in order of label; empty weighs all alike.
         auxiliary_weight: factor of the same loss of each auxiliary head, for networks that have such; None takes 0.3.
+        show_accuracy: also log the share of training samples that were classified right when they were learned from,
+            as `train/accuracy`. It sees them augmented, with dropout, and before the step.
     """
 
     label_smoothing: Fraction = 0.0
     class_weights: tuple[NonNegativeFloat, ...] = ()
     auxiliary_weight: NonNegativeFloat | None = None
+    show_accuracy: bool = False
 
 
 class CrossEntropy(Objective):
@@ -36,7 +39,9 @@ class CrossEntropy(Objective):
     Of a mixed sample (mixup, CutMix) it is the mean of two losses: `own_share` of its own label's, the rest of
     `mate_labels`'.
 
-    The term "auxiliary" is the same, summed over the auxiliary heads of a network (`AuxiliaryHeads`).
+    The term "auxiliary" is the same, summed over the auxiliary heads of a network (`AuxiliaryHeads`). The term
+    "accuracy", which is shown and not minimised, counts samples classified right; a mixed one is right by the share of
+    the class named.
 
     Shape:
         labels: int64 [B]; the network's output: logits [B, classes] (a named tuple's first field also will do).
@@ -63,17 +68,27 @@ class CrossEntropy(Objective):
         count = float(batch["labels"].shape[0])
         if self.weights is not None:
             count = sum(float((self.weights[labels].double() * share).sum()) for labels, share in _targets(batch))
-        return {"cross_entropy": count, "auxiliary": count} if self.num_auxiliary else {"cross_entropy": count}
+        found = {"cross_entropy": count}
+        if self.num_auxiliary:
+            found["auxiliary"] = count
+        if self.config.show_accuracy:
+            found["accuracy"] = float(batch["labels"].shape[0])
+        return found
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
         logits = network(**{name: value for name, value in batch.items() if name not in NOT_INPUTS})
         logits, *others = logits if isinstance(logits, tuple) else (logits,)
-        count = self.counts(batch, context.phase)["cross_entropy"]
+        counts = self.counts(batch, context.phase)
+        count = counts["cross_entropy"]
         terms = {"cross_entropy": Term(self._sum(logits, batch), count)}
         if self.num_auxiliary and others:  # in evaluation mode there are none
             weight = self.config.auxiliary_weight
             total = torch.stack([self._sum(each, batch) for each in others]).sum()
             terms["auxiliary"] = Term(total, count, weight=_AUXILIARY_WEIGHT if weight is None else weight)
+        if self.config.show_accuracy:
+            named = logits.detach().argmax(1)
+            right = torch.stack([((named == labels) * share).sum() for labels, share in _targets(batch)]).sum()
+            terms["accuracy"] = Term(right, counts["accuracy"], minimised=False)
         return terms
 
     def _sum(self, logits: Tensor, batch: Batch) -> Tensor:
