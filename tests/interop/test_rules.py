@@ -10,7 +10,18 @@ from layerwise.core import discovery
 from layerwise.core.config import parse_component
 from layerwise.core.errors import CheckpointError
 from layerwise.interop.layouts import Layout, layouts
-from layerwise.interop.rules import TRANSPOSE, Concat, Constant, Permute, Rule, Tie, rule, to_ours, to_theirs
+from layerwise.interop.rules import (
+    TRANSPOSE,
+    Concat,
+    Constant,
+    CoveringConvolution,
+    Permute,
+    Rule,
+    Tie,
+    rule,
+    to_ours,
+    to_theirs,
+)
 
 
 def tiny(layout: Layout) -> Any:
@@ -51,11 +62,12 @@ def test_every_map_is_a_bijection_on_the_tiny_preset(layout: Layout) -> None:
         (rule("a", "b"), [torch.arange(6.0)]),
         (rule("a", "b", TRANSPOSE), [torch.arange(6.0).view(2, 3)]),
         (rule("a", "b", Permute((2, 0, 1))), [torch.arange(24.0).view(2, 3, 4)]),
+        (rule("a", "b", CoveringConvolution((3, 4))), [torch.arange(48.0).view(2, 2, 3, 4)]),
         (rule(("a", "b", "c"), "d", Concat(1)), [torch.full((2, 3), float(i)) for i in range(3)]),
         (rule(("a", "b"), "c", Tie()), [torch.ones(3), torch.ones(3)]),
         (rule("a", (), Constant(lambda: torch.arange(4.0))), [torch.arange(4.0)]),
     ],
-    ids=["rename", "transpose", "permute", "concat", "tie", "constant"],
+    ids=["rename", "transpose", "permute", "covering convolution", "concat", "tie", "constant"],
 )
 def test_operations_are_undone(entry: Rule, theirs: list[Tensor]) -> None:
     state = dict(zip(entry.theirs, theirs, strict=True))
@@ -75,6 +87,13 @@ def test_joined_tensors_keep_their_order() -> None:
 def test_a_transposed_matrix_is_transposed() -> None:
     found = to_ours([rule("a", "b", TRANSPOSE)], {"a": torch.arange(6).view(2, 3)}).state["b"]
     assert found.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_a_covering_convolution_is_a_linear_layer() -> None:
+    weight, maps = torch.randn(5, 2, 3, 4, dtype=torch.float64), torch.randn(6, 2, 3, 4, dtype=torch.float64)
+    found = to_ours([rule("a", "b", CoveringConvolution((3, 4)))], {"a": weight}).state["b"]
+    wanted = nn.functional.conv2d(maps, weight)[:, :, 0, 0]
+    torch.testing.assert_close(nn.functional.linear(maps.flatten(1), found), wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_a_star_stands_for_the_same_text_on_both_sides() -> None:

@@ -13,6 +13,8 @@ from torch import nn
 import layerwise as lw
 from layerwise.api.models import load_pretrained
 from layerwise.core.errors import CheckpointError, UnsupportedError
+from layerwise.interop import timm_vgg
+from layerwise.interop.rules import to_ours, to_theirs
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4}
 CASES: dict[str, dict[str, Any]] = {
@@ -154,6 +156,10 @@ def test_a_checkpoint_without_a_classifier_asks_for_classes(save: Callable[..., 
         ("resnet20_cifar", {}, "stem"),
         ("efficientnet_b5", {}, "eps=0.001"),
         ("efficientnet-tiny", {}, "width=0.25"),
+        ("vgg-tiny", {}, r"widths=\(4"),
+        ("vgg16", {"hidden": 512}, "hidden=512"),
+        ("vgg16", {"depths": (1, 1, 1, 1, 1)}, "has not depths"),
+        ("vgg16", {"norm": "group_norm"}, "has not norm='group_norm'"),
     ],
 )
 def test_what_timm_cannot_say_is_not_saved_in_its_layout(
@@ -164,3 +170,54 @@ def test_what_timm_cannot_say_is_not_saved_in_its_layout(
     with pytest.raises(UnsupportedError, match=word):
         lw.save_pretrained(network, tmp_path / "out", "timm")
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- VGG
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(32, 32), (47, 65), (224, 255)])
+def test_a_small_vgg_of_timm_gives_the_same_logits(
+    dtype: torch.dtype,
+    size: tuple[int, int],
+    timm: ModuleType,
+    randomised: Randomised,
+    assert_same: Callable[..., None],
+) -> None:
+    """timm's class with narrow layers; its own presets have 4,096 hidden units."""
+    stages = [4, "M", 8, "M", 8, "M", 8, "M", 8, 8, "M"]
+    theirs = timm.models.vgg.VGG(stages, num_classes=7, in_chans=1, norm_layer=nn.BatchNorm2d)
+    theirs.pre_logits = timm.models.vgg.ConvMlp(8, 16, 7)
+    theirs.head.fc = nn.Linear(16, 7)
+    theirs = randomised(theirs).to(dtype)
+    ours = lw.create_model("vgg-tiny", num_classes=7, in_channels=1).eval().to(dtype)
+    mapped = to_ours(timm_vgg.rules(ours.config), theirs.state_dict())
+    ours.load_state_dict(mapped.state)
+    images = torch.randn(2, 1, *size, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    assert_same(ours(images), theirs(images), dtype)
+    back = to_theirs(timm_vgg.rules(ours.config), ours.state_dict())
+    assert back.state.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(value, back.state[name]) for name, value in theirs.state_dict().items())
+
+
+@pytest.mark.parametrize("name", timm_vgg.PRESETS)
+def test_every_vgg_has_timms_names_and_shapes(name: str, timm: ModuleType) -> None:
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=9).state_dict()
+        ours = lw.create_model(name, num_classes=9, in_channels=3)
+    mapped = to_theirs(timm_vgg.rules(ours.config), ours.state_dict())
+    assert {key: value.shape for key, value in mapped.state.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.slow
+def test_a_directory_of_timms_vgg_loads_and_is_saved_back(
+    timm: ModuleType, save: Callable[..., nn.Module], assert_same: Callable[..., None], tmp_path: Path
+) -> None:
+    """133 million parameters: there is no smaller one."""
+    theirs = save("vgg11_bn", in_chans=1)
+    images = pictures(theirs, 33)
+    ours = lw.from_pretrained(tmp_path / "checkpoint")
+    assert_same(ours(images), theirs(images))
+    lw.save_pretrained(ours, tmp_path / "back", "timm")
+    back = timm.create_model(f"local-dir:{tmp_path / 'back'}", pretrained=True).eval()
+    assert torch.equal(back(images), theirs(images))

@@ -58,6 +58,23 @@ TRANSPOSE = Permute((1, 0))  # a matrix kept as [in, out]
 
 
 @dataclass(frozen=True)
+class CoveringConvolution:
+    """A convolution's weight [out, in, *window] there, that of the linear layer on the flattened window here.
+
+    Args:
+        window: height and width of the maps, all of which the convolution covers.
+    """
+
+    window: tuple[int, int]
+
+    def load(self, theirs: "Sequence[Tensor]") -> "list[Tensor]":
+        return [tensor.flatten(1) for tensor in theirs]
+
+    def save(self, ours: "Sequence[Tensor]", count: int) -> "list[Tensor]":
+        return [tensor.unflatten(1, (-1, *self.window)) for tensor in ours]
+
+
+@dataclass(frozen=True)
 class Concat:
     """Their tensors joined into one of ours along `dim`, in the order of their names, in equal parts."""
 
