@@ -22,13 +22,13 @@ def resnet_cifar_fashion() -> Recipe:
 
 
 def resnet_cifar_paper() -> Recipe:
-    """The published setting (He et al. 2015, section 4.2), CIFAR-10 as a folder: rate 0.1 divided by ten after 32,000
+    """The published setting (He et al. 2015, section 4.2) on CIFAR-10: rate 0.1 divided by ten after 32,000
     and 48,000 of 64,000 steps, batches of 128.
     """
     return Recipe(
         task=component("image_classification"),
         model=component("resnet20_cifar"),
-        data=component("image_folder", size=[32, 32], augment=[component("flip"), component("crop", padding=4)]),
+        data=component("cifar10", augment=[component("flip"), component("crop", padding=4)]),
         objective=component("cross_entropy"),
         optimizer=component("SGD", lr=0.1, momentum=0.9, weight_decay=1e-4),
         schedule=component("step", milestones=[32_000.0, 48_000.0], unit="steps"),
