@@ -42,6 +42,12 @@ def transformers_checkpoint(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
+def torchvision_file(torchvision: ModuleType, path: Path) -> None:
+    """A bare state dict of ResNet-18 for nine classes."""
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(num_classes=9).state_dict(), path)
+
+
 def train(layerwise: Command, *arguments: object, short: tuple[str, ...] = SHORT) -> Any:
     done = layerwise("train", *arguments, *short, "data.root=photos")
     assert done.code == 0, done.err
@@ -78,14 +84,33 @@ def test_a_checkpoint_of_timm_is_fine_tuned_used_and_saved_back(
     assert again[0]["scores"] == pytest.approx(row["scores"], abs=1e-6)
 
 
-def test_it_goes_on_exactly_when_the_checkpoint_has_gone(timm_run: Any, layerwise: Command, tmp_path: Path) -> None:
-    """A run cut back to an earlier state, as a kill would leave it."""
+def begin(kind: str, layerwise: Command, tmp_path: Path, timm: ModuleType, torchvision: ModuleType) -> None:
+    """`r`: a run that began with `held`, a checkpoint of that kind."""
+    if kind == "timm":
+        timm_checkpoint(timm, tmp_path / "held")
+        train(layerwise, "image_classification", "init=held", "--run", "r")
+    elif kind == "transformers":
+        transformers_checkpoint(tmp_path / "held")
+        train(layerwise, "image_classification", "init=held", "--run", "r")
+    else:
+        (tmp_path / "held").mkdir()
+        torchvision_file(torchvision, tmp_path / "held" / "weights.pth")
+        train(layerwise, "resnet18", "init=held/weights.pth", "data.size=32,32", "--run", "r")
+
+
+@pytest.mark.parametrize("kind", ["timm", "transformers", "torchvision"])
+def test_it_goes_on_exactly_when_the_checkpoint_has_gone(
+    kind: str, layerwise: Command, photos: Path, tmp_path: Path, timm: ModuleType, torchvision: ModuleType
+) -> None:
+    """A run cut back to an earlier state, as a kill would leave it: same weights, same report, same predictions."""
+    begin(kind, layerwise, tmp_path, timm, torchvision)
     shutil.copytree(tmp_path / "r", tmp_path / "cut")
     states = sorted((tmp_path / "cut" / "state").iterdir())
     assert len(states) == 3
     for state in states[1:]:
         shutil.rmtree(state)
     shutil.rmtree(tmp_path / "cut" / "model")
+    (tmp_path / "cut" / "report.html").unlink()
     status = json.loads((tmp_path / "cut" / "status.json").read_text())
     (tmp_path / "cut" / "status.json").write_text(json.dumps({**status, "status": "running", "step": 2}))
     shutil.rmtree(tmp_path / "held")
@@ -94,6 +119,10 @@ def test_it_goes_on_exactly_when_the_checkpoint_has_gone(timm_run: Any, layerwis
     whole, resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("r", "cut"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert layerwise("report", "cut").code == 0
+    assert "blue" in (tmp_path / "cut" / "report.html").read_text()
+    rows = [json.loads(layerwise("predict", name, "photos/red/0.png", "--json").out) for name in ("r", "cut")]
+    assert rows[0][0]["scores"] == rows[1][0]["scores"]
 
 
 def test_eval_takes_other_pictures_by_the_same_rule(timm_run: Any, layerwise: Command, tmp_path: Path) -> None:
@@ -124,8 +153,7 @@ def test_a_checkpoint_of_transformers_is_fine_tuned_and_saved_back(
 def test_a_weights_file_of_torchvision_is_fine_tuned_with_the_model_named(
     layerwise: Command, photos: Path, tmp_path: Path, torchvision: ModuleType
 ) -> None:
-    torch.manual_seed(0)
-    torch.save(torchvision.models.resnet18(num_classes=9).state_dict(), tmp_path / "held.pth")
+    torchvision_file(torchvision, tmp_path / "held.pth")
     short = ("max_steps=2", "batch_size=8")
     done = train(layerwise, "resnet18", "init=held.pth", "data.size=32,32", "--run", "r", short=short)
     said = " ".join(done.err.split())
@@ -137,6 +165,8 @@ def test_a_weights_file_of_torchvision_is_fine_tuned_with_the_model_named(
     network.load_state_dict(torch.load(tmp_path / "back" / "model.pth", weights_only=True))
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(network.eval()(images), lw.from_pretrained(tmp_path / "r")(images))
+    rows = [json.loads(layerwise("predict", name, "photos/red/2.png", "--json").out) for name in ("r", "back")]
+    assert rows[0][0]["scores"] == pytest.approx(rows[1][0]["scores"], abs=1e-6)
 
 
 def test_a_run_is_a_checkpoint_too(timm_run: Any, layerwise: Command, tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
             "objective.revive_below=0.9",
         ),
     ),
+    "transfer_pictures": ("images/cifar10-subset", ("max_steps=60", "keep.every_steps=3", "eval.every_steps=40")),
+}
+
+# recipe -> (the recipe that a run it starts from is trained with, overrides that make that one short)
+BEFORE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "transfer_pictures": ("transfer_pictures_source", ("max_steps=5", "data.limit=20", "batch_size=32")),
 }
 
 
@@ -107,6 +113,9 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(recipe: str, tmp_path: Path
     if needs is not None and not (Path(root) / needs).exists():
         pytest.skip(f"{needs} is not beside the repository")
     os.environ["LAYERWISE_DATA"] = root
+    if recipe in BEFORE:
+        finish(start(*BEFORE[recipe], tmp_path / "before"))
+        overrides = (f"init={tmp_path / 'before'}", *overrides)
     straight = tmp_path / "straight"
     finish(start(recipe, overrides, straight))
     chance = random.Random(f"{recipe}{KILLS}")
