@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
-from layerwise.data.cifar10 import CIFAR10, CLASS_NAMES, CIFAR10Config, CIFAR10Subset, CIFAR10SubsetConfig
+from layerwise.data.cifar10 import CIFAR10, CLASS_NAMES, CIFAR10Config, CIFAR10Subset, CIFAR10SubsetConfig, ClassName
 from layerwise.data.examples import Examples
 
 FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
@@ -71,7 +71,8 @@ def test_some_classes_are_taken_and_numbered_anew(tmp_path: Path) -> None:
     assert train["labels"].tolist() == [1, 1, 1, 0]  # birds (2) in files 1, 2 and 3, a frog (6) in file 5
     assert np.array_equal(train["image"][3].permute(1, 2, 0).numpy(), pictures["data_batch_5.bin"][2])
     assert test["labels"].tolist() == [0]  # 5, 6, 7
-    for wrong in (("frog",), ("frog", "frog")):
+    twice: list[tuple[ClassName, ...]] = [("frog",), ("frog", "frog")]
+    for wrong in twice:
         with pytest.raises(ConfigError, match="two or more are needed, each once"):
             CIFAR10Config(classes=wrong)
 
@@ -85,7 +86,7 @@ def test_enlarged_pictures_are_pillows_to_one_grey_level(
     images = columns(splits.test)["image"]
     assert splits.facts["image_size"] == wanted
     for ours, picture in zip(images, pictures["test_batch.bin"], strict=True):
-        theirs = np.asarray(Image.fromarray(picture).resize(wanted[::-1], Image.Resampling.BILINEAR))
+        theirs = np.asarray(Image.fromarray(picture).resize((wanted[1], wanted[0]), Image.Resampling.BILINEAR))
         assert np.abs(ours.permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 1
 
 

@@ -145,7 +145,8 @@ def _splits(
         parts[name] = TensorExamples({"image": image, "labels": label.index_select(0, kept)})
         files[name] = [names[name][place] for place in kept.tolist()] if names is not None else []
     return Splits(
-        **parts,
+        train=parts["train"],
+        test=parts["test"],
         facts={
             "num_classes": len(classes),
             "in_channels": _CHANNELS,
