@@ -9,7 +9,7 @@ from torch import Tensor
 from layerwise.core.config import parse_component
 from layerwise.data import feed as module
 from layerwise.data.examples import Batch, TensorExamples
-from layerwise.data.feed import Feed
+from layerwise.data.feed import Feed, alike_order
 
 
 def pictures(count: int = 50) -> TensorExamples:
@@ -91,3 +91,34 @@ def test_a_last_sample_alone_joins_the_step_before() -> None:
     assert [len(part["sample_ids"]) for part in split.next_step()] == [4, 5]
     single = make(pictures(), batch_size=1)
     assert single.steps_per_epoch == 50
+
+
+def test_batches_of_like_lengths_hold_every_example_once() -> None:
+    lengths = torch.randint(1, 50, (1003,), generator=torch.Generator().manual_seed(0))
+    order = alike_order(lengths, 8, seed=5, epoch=2)
+    assert torch.equal(order.sort().values, torch.arange(1003))
+    spread = torch.stack([lengths[ids].max() - lengths[ids].min() for ids in order[:1000].view(-1, 8)])
+    assert float(spread.double().mean()) < 2  # a random batch of eight has about 38 between its ends
+    first = torch.stack([lengths[ids].double().mean() for ids in order[:1000].view(-1, 8)])
+    assert float((first[1:] >= first[:-1]).double().mean()) == pytest.approx(0.5, abs=0.15)  # in no order of length
+
+
+def test_order_by_length_depends_on_seed_and_epoch_alone() -> None:
+    lengths = torch.randint(1, 50, (100,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(alike_order(lengths, 8, 1, 2), alike_order(lengths, 8, 1, 2))
+    assert not torch.equal(alike_order(lengths, 8, 1, 2), alike_order(lengths, 8, 1, 3))
+    assert not torch.equal(alike_order(lengths, 8, 1, 2), alike_order(lengths, 8, 2, 2))
+
+
+def test_examples_that_fill_no_batch_are_not_the_longest_ones_every_time() -> None:
+    lengths = torch.arange(21)
+    last = {tuple(sorted(alike_order(lengths, 4, 0, epoch)[20:].tolist())) for epoch in range(20)}
+    assert len(last) > 5
+
+
+def test_feed_of_like_lengths_fills_up_less() -> None:
+    lengths = torch.randint(1, 50, (64,), generator=torch.Generator().manual_seed(0))
+    examples = TensorExamples({"features": lengths.float()[:, None]})
+    feed = Feed(examples, lambda batch: batch, batch_size=8, seed=0, lengths=lengths)
+    batches = [feed.next_step()[0]["features"] for _ in range(feed.steps_per_epoch)]
+    assert sum(float(batch.max() - batch.min()) for batch in batches) / 8 < 10

@@ -274,6 +274,29 @@ def test_cached_logits_equal_uncached(case: Case) -> None:
     torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-5, atol=1e-5)
 
 
+def test_step_by_step_decoding_gives_the_logits_of_the_full_pass(case: Case) -> None:
+    """Two hypotheses of each source: the first goes the target's way, the second goes another and is dropped."""
+    case.needs("translates")
+    network, batch = case.build(), case.batch()
+    tokens = batch["tokens"]
+    with torch.no_grad():
+        whole = network(**batch)
+        cache = network.init_decoding(batch["source"], batch["source_mask"], beams=2)  # pyright: ignore[reportCallIssue]
+        pieces: list[Tensor] = []
+        for i in range(tokens.shape[1]):
+            pair = torch.stack([tokens[:, i], tokens[:, i].roll(1)], dim=1).view(-1, 1)
+            pieces.append(network.decode(pair, cache)[::2])  # pyright: ignore[reportCallIssue]
+            cache.reorder(torch.arange(len(pair)) // 2 * 2)
+        torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-5, atol=1e-5)
+        some = torch.arange(4, len(pair))  # the first two sources are done
+        cache.reorder(some)
+        if tokens.shape[1] < network.max_seq_len:
+            longer = torch.cat([tokens[2:], tokens[2:, :1]], 1)
+            wanted = network(batch["source"][2:], longer, batch["source_mask"][2:])[:, -1:]
+            got = network.decode(longer[:, -1:].repeat_interleave(2, 0), cache)[::2]  # pyright: ignore[reportCallIssue]
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_node_order_does_not_matter(case: Case) -> None:
     case.needs("permutation_equivariant")
     batch, network = case.batch(size=12), case.build()
@@ -291,7 +314,10 @@ def test_node_order_does_not_matter(case: Case) -> None:
         assert not torch.allclose(after[name], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("capability", "method"), [("features", "forward_features"), ("cache", "init_cache")])
+@pytest.mark.parametrize(
+    ("capability", "method"),
+    [("features", "forward_features"), ("cache", "init_cache"), ("translates", "init_decoding")],
+)
 def test_capability_is_declared_where_its_method_is(case: Case, capability: str, method: str) -> None:
     assert (capability in case.card.capabilities) == callable(getattr(case.build(), method, None))
 

@@ -102,3 +102,21 @@ def test_heads_that_do_not_divide_are_named() -> None:
         MultiHeadAttention(12, 5)
     with pytest.raises(ConfigError, match="num_kv_heads=4 must divide num_heads=6"):
         MultiHeadAttention(12, 6, num_kv_heads=4)
+
+
+def test_rows_that_share_keys_equal_rows_with_copies_of_them() -> None:
+    """Float64, 1e-12: three rows of queries for each row of keys and values."""
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(8, 2, num_kv_heads=1).double().eval()
+    x, context = torch.randn(6, 5, 8).double(), torch.randn(2, 4, 8).double()
+    mask = torch.tensor([[True, True, False, True], [True, True, True, False]])[:, None, None]
+    got = layer.attend(x, *layer.keys_and_values(context), mask=mask)
+    wanted = layer(x, context.repeat_interleave(3, 0), mask=mask.repeat_interleave(3, 0))
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_that_cannot_share_keys_are_refused() -> None:
+    layer = MultiHeadAttention(8, 2)
+    keys, values = layer.keys_and_values(torch.randn(2, 4, 8))
+    with pytest.raises(ConfigError, match="5 rows of queries cannot share 2"):
+        layer.attend(torch.randn(5, 1, 8), keys, values)

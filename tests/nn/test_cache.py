@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layerwise.core.errors import ConfigError, UnsupportedError
-from layerwise.nn.cache import Cache, LayerCache
+from layerwise.nn.cache import Cache, DecoderCache, LayerCache
 
 
 def filled(batch: int = 2, length: int = 3) -> LayerCache:
@@ -68,3 +68,35 @@ def test_rows_are_copied_from_the_rows_named() -> None:
     keys, values = cache.layers[0].read()
     assert keys.flatten().tolist() == [2, 0, 0]
     assert values.flatten().tolist() == [102, 100, 100]
+
+
+def decoder_cache(sentences: int = 3, beams: int = 2) -> DecoderCache:
+    """Own keys count hypotheses, memory counts sentences."""
+    layer = LayerCache(sentences * beams, 1, 4, 1)
+    numbers = torch.arange(float(sentences * beams)).view(-1, 1, 1, 1)
+    layer.append(numbers, numbers)
+    memory = torch.arange(float(sentences)).view(-1, 1, 1, 1)
+    return DecoderCache([layer], [(memory, memory)], torch.arange(4) < torch.arange(1, sentences + 1)[:, None])
+
+
+def test_hypotheses_are_copied_and_sentences_stay() -> None:
+    cache = decoder_cache()
+    cache.reorder(torch.tensor([1, 1, 2, 2, 5, 4]))
+    assert cache.layers[0].read()[0].flatten().tolist() == [1, 1, 2, 2, 5, 4]
+    assert cache.memory[0][0].flatten().tolist() == [0, 1, 2]
+
+
+def test_a_sentence_that_is_done_leaves_with_its_memory() -> None:
+    cache = decoder_cache()
+    cache.reorder(torch.tensor([1, 0, 4, 4]))
+    assert cache.layers[0].read()[1].flatten().tolist() == [1, 0, 4, 4]
+    assert cache.memory[0][1].flatten().tolist() == [0, 2]
+    assert cache.mask is not None
+    assert cache.mask.sum(1).tolist() == [1, 3]
+    keys, _ = cache.layers[0].append(torch.full((4, 1, 1, 1), 9.0), torch.zeros(4, 1, 1, 1))
+    assert keys[2].flatten().tolist() == [4, 9]
+
+
+def test_part_of_a_sentence_s_hypotheses_is_refused() -> None:
+    with pytest.raises(ConfigError, match="2 hypotheses of each sentence"):
+        decoder_cache().reorder(torch.tensor([0, 1, 2]))

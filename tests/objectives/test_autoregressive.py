@@ -121,7 +121,7 @@ def test_logits_taken_in_parts_give_the_loss_and_gradients_of_all_at_once(
     objective, data = Autoregressive(AutoregressiveConfig(label_smoothing=smoothing)), batch()
     found: list[list[Tensor]] = []
     for most in (1 << 24, 7):  # of this batch's 60 logits
-        monkeypatch.setattr(autoregressive, "CHUNK", most)
+        monkeypatch.setattr(autoregressive, "chunk_size", lambda weight, most=most: most)
         network = build()
         total = objective(network, data, CONTEXT)["nll"].sum
         found.append([total, *torch.autograd.grad(total, list(network.parameters()))])
@@ -131,7 +131,7 @@ def test_logits_taken_in_parts_give_the_loss_and_gradients_of_all_at_once(
 
 
 def test_a_head_that_was_changed_from_outside_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoregressive, "CHUNK", 1)
+    monkeypatch.setattr(autoregressive, "chunk_size", lambda weight: 1)
     network = Headed()
     network.head.__class__ = LoRALinear
     network.head.lora_a, network.head.lora_b = (nn.Parameter(torch.ones(s).double()) for s in ((2, 3), (5, 2)))

@@ -234,3 +234,23 @@ def test_wrong_masks_and_heads_are_named() -> None:
         attention(q, k, v, window=0)
     with pytest.raises(ConfigError, match="3 key heads"):
         attention(q, k[:, :3], v[:, :3])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_bf16_gradients_with_few_keys_are_those_of_float32(masked: bool) -> None:
+    """Exact: the same kernel, whose result and gradients are rounded at the end; under autocast as well."""
+    q, k, v = (each.bfloat16().requires_grad_() for each in inputs((2, 4, 4, 5, 5, 8, 8), torch.float32))
+    mask = torch.rand(2, 1, 1, 5) < 0.7 if masked else None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = attention(q, k, v, mask=mask, causal=not masked)
+    wide = [each.detach().float().requires_grad_() for each in (q, k, v)]
+    wanted = attention(*wide, mask=mask, causal=not masked)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, wanted.bfloat16())
+    gradient = torch.randn(got.shape).bfloat16()
+    got.backward(gradient)
+    wanted.backward(gradient.float())
+    for narrow, each in zip((q, k, v), wide, strict=True):
+        assert narrow.grad is not None
+        assert each.grad is not None
+        assert torch.equal(narrow.grad, each.grad.bfloat16())

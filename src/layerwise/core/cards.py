@@ -11,6 +11,7 @@ Capability = Literal[
     "permutation_equivariant",  # node order does not matter
     "differentiable",  # gradients reach every parameter
     "generates",  # makes samples from noise or a prompt
+    "translates",  # init_decoding(source) and decode(tokens, cache) give the same logits as forward, step by step
     "stochastic",  # forward draws random numbers also in eval mode
 ]
 CAPABILITIES: tuple[str, ...] = get_args(Capability)

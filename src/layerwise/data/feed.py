@@ -16,6 +16,7 @@ from layerwise.data.mixing import Mixing
 from layerwise.ops.random import Draws, permutation, windowed_permutation
 
 _SHARDS_AT_ONCE = 16  # archives whose examples are shuffled together
+_POOL = 64  # batches among which examples are sorted by length
 _CHUNK_BYTES = 1 << 20  # of raw columns: what a core's cache holds
 
 
@@ -33,6 +34,7 @@ class Feed:
         transforms: applied in order to raw batches; those that mix samples come last.
         rank, world_size: this process's share of every batch.
         weights: [N] sampling weights; given, an epoch is N draws with replacement.
+        lengths: [N]; given, batches are of like lengths (`alike_order`).
         prefetch: collate the next step in a thread meanwhile; pays where examples are decoded from files.
     """
 
@@ -48,6 +50,7 @@ class Feed:
         rank: int = 0,
         world_size: int = 1,
         weights: Tensor | None = None,
+        lengths: Tensor | None = None,
         prefetch: bool = False,
     ) -> None:
         if len(examples) == 0:
@@ -58,7 +61,7 @@ class Feed:
         if tuple(transforms) != (*self.transforms, *self.mixings):
             raise ConfigError("data.augment: transforms that mix samples (mixup, cutmix) come last.")
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
-        self.rank, self.world_size, self.weights = rank, world_size, weights
+        self.rank, self.world_size, self.weights, self.lengths = rank, world_size, weights, lengths
         self.steps_per_epoch = len(_sizes(len(examples), self.batch_size))
         self.position = 0  # steps given so far
         self._order: tuple[int, Tensor] | None = None
@@ -75,6 +78,8 @@ class Feed:
         if self._order is None or self._order[0] != epoch:
             if self.weights is None and (shards := self.examples.shards()) is not None:
                 order = windowed_permutation(shards, _SHARDS_AT_ONCE, self.seed, "epoch", epoch)
+            elif self.weights is None and self.lengths is not None:
+                order = alike_order(self.lengths, self.batch_size, self.seed, epoch)
             elif self.weights is None:
                 order = permutation(len(self.examples), self.seed, "epoch", epoch)
             else:
@@ -188,6 +193,29 @@ class Feed:
             )
         self.position, self.micro_batch_size, self._ahead = tree["position"], tree["micro_batch_size"], None
         self._together, self._made = None, None
+
+
+def alike_order(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Tensor:
+    """A random order of examples in which those of a batch are about equally long, int64 [N].
+
+    Of every `_POOL` batches' worth of examples, in random order, the lengths are sorted and cut into batches; then the
+    order of all batches is drawn. The batch that is not full stays last.
+
+    Args:
+        lengths: [N].
+        batch_size: examples a batch.
+        seed, epoch: what decides the order, with the lengths.
+    """
+    order = permutation(len(lengths), seed, "epoch", epoch)
+    pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(_POOL * batch_size)]
+    full = len(lengths) // batch_size * batch_size
+    # A pool that is not full gives its own remainder, a random one, to the end.
+    last = pools[-1]
+    spare = permutation(len(last), seed, "remainder", epoch)[: len(lengths) - full]
+    kept = torch.ones(len(last), dtype=torch.bool)
+    kept[spare] = False
+    batches = torch.cat([*pools[:-1], last[kept]]).view(-1, batch_size)
+    return torch.cat([batches[permutation(len(batches), seed, "batches", epoch)].flatten(), last[~kept]])
 
 
 def _sizes(count: int, most: int) -> list[int]:

@@ -10,7 +10,7 @@ from layerwise.core.errors import DataError
 from layerwise.data.files import FileTree, open_tree
 from layerwise.data.table import Table
 
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ def _roles(tree: FileTree, kinds: Kinds) -> dict[str, str]:
     roles: dict[str, str] = {}
     for name in files:
         stem = PurePosixPath(name).name.split(".")[0].lower()
-        if len(files) == 1 or stem in _PARTS:
-            roles.setdefault("train" if len(files) == 1 else _PARTS[stem], name)
+        if len(files) == 1 or stem in PARTS:
+            roles.setdefault("train" if len(files) == 1 else PARTS[stem], name)
     if "train" not in roles:
         found = f"it has {', '.join(files[:5])}" if files else f"it has no {kinds.names} files"
         raise DataError(f"data.root={tree.where}: {found}; {kinds.needed} is needed.")

@@ -2,7 +2,7 @@
 
 Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2. Names of the projections as in BART and Llama checkpoints.
 
-Shapes: B batch, T queries, S keys, D width, H heads, G key and value heads, K head width.
+Shapes: B batch, T queries, S keys, D width, H heads, G key and value heads, K head width, N rows that share keys.
 """
 
 from jaxtyping import Float
@@ -78,14 +78,44 @@ class MultiHeadAttention(nn.Module):
             cache: self-attention adds x's keys and values and reads all; cross-attention fills it from the context at
                 the first call and only reads it after that.
         """
-        q = split_heads(self.q_proj(x), self.num_heads)
         if cache is not None and context is not None and cache.length:
             k, v = cache.read()
         else:
-            source = x if context is None else context
-            k = split_heads(self.k_proj(source), self.num_kv_heads)
-            v = split_heads(self.v_proj(source), self.num_kv_heads)
+            k, v = self.keys_and_values(x if context is None else context)
             if cache is not None:
                 k, v = cache.append(k, v)
+        return self.attend(x, k, v, mask=mask, causal=causal)
+
+    def keys_and_values(self, context: Float[Tensor, "B S C"]) -> tuple[Tensor, Tensor]:
+        """What queries read of a context: [B, G, S, K] each."""
+        k, v = self.k_proj(context), self.v_proj(context)
+        return split_heads(k, self.num_kv_heads), split_heads(v, self.num_kv_heads)
+
+    def attend(
+        self,
+        x: Float[Tensor, "N T D"],
+        k: Float[Tensor, "B G S K"],
+        v: Float[Tensor, "B G S K"],
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "N T D"]:
+        """Attend to given keys and values.
+
+        Args:
+            x: queries. Where N is a multiple of B, row b of keys and values serves the rows b * N / B and following
+                (hypotheses of one sentence), which are then not copied.
+            k, v: as `keys_and_values` gives them.
+            mask, causal: as in `ops.attention.attention`; B rows, and no `causal`, where rows are shared.
+        """
+        q = split_heads(self.q_proj(x), self.num_heads)
+        rows, batch = len(q), len(k)
+        if rows != batch:
+            if batch == 0 or rows % batch or causal:
+                raise ConfigError(f"{rows} rows of queries cannot share {batch} rows of keys, or not causally")
+            q = q.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)  # [B, H, N / B * T, K]
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(merge_heads(attention(q, k, v, mask=mask, causal=causal, dropout=dropout)))
+        mixed = attention(q, k, v, mask=mask, causal=causal, dropout=dropout)
+        if rows != batch:
+            mixed = mixed.unflatten(2, (rows // batch, -1)).transpose(1, 2).flatten(0, 1)
+        return self.out_proj(merge_heads(mixed))

@@ -10,7 +10,7 @@ Shapes: B batch, G key and value heads, S positions allocated, T new positions, 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from layerwise.core.errors import ConfigError, UnsupportedError
@@ -75,6 +75,15 @@ class LayerCache:
         """Views of the filled keys and values, [B, G, length, K] each."""
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
+    def select(self, rows: Int[Tensor, " R"]) -> None:
+        """Row r becomes a copy of what row `rows[r]` was; the batch is then as large as there are `rows`."""
+        if len(rows) != len(self.keys):
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+            return
+        filled = slice(0, self.length)
+        self.keys[:, :, filled] = self.keys[:, :, filled].index_select(0, rows)
+        self.values[:, :, filled] = self.values[:, :, filled].index_select(0, rows)
+
 
 class Cache:
     """The caches of all layers of a model, with one position for all.
@@ -107,9 +116,43 @@ class Cache:
         for layer in self.layers:
             layer.length = position
 
-    def reorder(self, rows: Int[Tensor, " B"]) -> None:
-        """Row b becomes a copy of what row `rows[b]` was (beams that survive, one prompt for many samples)."""
+    def reorder(self, rows: Int[Tensor, " R"]) -> None:
+        """Row r becomes a copy of what row `rows[r]` was (beams that survive, one prompt for many samples)."""
         for layer in self.layers:
-            filled = slice(0, layer.length)
-            layer.keys[:, :, filled] = layer.keys[rows, :, filled]
-            layer.values[:, :, filled] = layer.values[rows, :, filled]
+            layer.select(rows)
+
+
+class DecoderCache(Cache):
+    """Memory of a decoder that reads an encoder's result: its own keys and values for every hypothesis, and the
+    encoder's, once a sentence.
+
+    Row n of the hypotheses belongs to sentence n * B // N; sentences have equally many.
+
+    Args:
+        layers: of self-attention, with N rows.
+        memory: keys and values [B, G, S, K] of each layer's cross-attention.
+        mask: bool [B, S], where the source has tokens; None means everywhere.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerCache], memory: Sequence[tuple[Tensor, Tensor]], mask: Bool[Tensor, "B S"] | None
+    ) -> None:
+        super().__init__(layers)
+        self.memory, self.mask = list(memory), mask
+
+    def reorder(self, rows: Int[Tensor, " R"]) -> None:
+        """Hypothesis r becomes a copy of what `rows[r]` was. Each sentence keeps its hypotheses to itself; one of
+        which no row is named is dropped.
+
+        Raises:
+            ConfigError: `rows` are no whole sentences.
+        """
+        sentences = len(self.memory[0][0])
+        beams = len(self.layers[0].keys) // sentences
+        if len(rows) % beams:
+            raise ConfigError(f"{len(rows)} rows: {beams} hypotheses of each sentence that is kept are needed")
+        super().reorder(rows)
+        if len(rows) < sentences * beams:
+            kept = rows[::beams] // beams
+            self.memory = [(k.index_select(0, kept), v.index_select(0, kept)) for k, v in self.memory]
+            self.mask = None if self.mask is None else self.mask.index_select(0, kept)

@@ -4,7 +4,7 @@ Each protocol names methods and attributes of an `nn.Module`; `isinstance(networ
 there. `require` turns a missing one into an error that a person understands.
 """
 
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -102,6 +102,37 @@ class Cached(Protocol):
 
     def __call__(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits [B, T, V] of tokens [B, T] that follow those in the cache; their keys and values are added to it."""
+        ...
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """What a decoder remembers between calls: one row a hypothesis, equally many for each sentence, side by side."""
+
+    def reorder(self, rows: Tensor, /) -> None:
+        """Hypothesis r becomes a copy of what `rows[r]` was, one of the same sentence; a sentence of which no row is
+        named is dropped.
+        """
+        ...
+
+
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """Writes a target sequence token by token while it reads a source sequence."""
+
+    @property
+    def max_seq_len(self) -> int:
+        """Tokens of a source or a target at most."""
+        ...
+
+    def init_decoding(
+        self, source: Tensor, source_mask: Tensor | None = None, *, beams: int = 1, max_seq_len: int | None = None
+    ) -> Decoding:
+        """Read sources [B, S]; room for `beams` hypotheses of each, of at most `max_seq_len` tokens."""
+        ...
+
+    def decode(self, tokens: Tensor, cache: Any, /) -> Tensor:
+        """Logits [N, T, V] of target tokens [N, T] that follow those in the cache."""
         ...
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from layerwise.core.config import Probability
 from layerwise.nn.protocols import VocabularyHead, vocabulary_weights
 from layerwise.objectives.base import Batch, Context, Objective, Term
-from layerwise.ops.linear_cross_entropy import CHUNK, IGNORED, linear_cross_entropy
+from layerwise.ops.linear_cross_entropy import IGNORED, chunk_size, linear_cross_entropy
+
+NO_INPUTS = ("labels", "sample_ids", "text", "target")  # of a batch, what the network does not take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Autoregressive(Objective):
         return {"nll": float((batch["labels"] != IGNORED).sum())}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
+        inputs = {name: value for name, value in batch.items() if name not in NO_INPUTS}
         total = token_loss_sum(network, inputs, batch["labels"], self.config.label_smoothing)
         return {"nll": Term(total, self.counts(batch, context.phase)["nll"])}
 
@@ -53,10 +55,10 @@ class Autoregressive(Objective):
 def token_loss_sum(network: nn.Module, inputs: Batch, labels: Tensor, label_smoothing: float) -> Tensor:
     """Sum over targets of the cross-entropy of a network's logits [B, T, V], float32 at least on purpose.
 
-    More than `CHUNK` logits of a `VocabularyHead` are taken a part at a time; which way is decided by sizes alone.
+    More than `chunk_size` logits of a `VocabularyHead` are taken a part at a time; which way is decided by sizes alone.
     """
     weights = vocabulary_weights(network)
-    if weights is not None and labels.numel() * len(weights[0]) > CHUNK:
+    if weights is not None and labels.numel() * len(weights[0]) > chunk_size(weights[0]):
         assert isinstance(network, VocabularyHead)
         features = network.forward_features(**inputs).flatten(0, -2)
         weight, bias = weights

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.core.errors import UnsupportedError
-from layerwise.data.examples import Splits
+from layerwise.data.examples import Examples, Splits
 from layerwise.data.source import StepSource
 from layerwise.objectives.base import Objective
 
@@ -85,6 +85,12 @@ class Task(ABC):
     def inputs(self, batch: Batch) -> Batch:
         """A raw collated batch as the model and objective take it: forward's argument names, `labels`, `sample_ids`."""
         return batch
+
+    def lengths(self, examples: Examples) -> Tensor | None:
+        """Length of every training example [N] where batches should be of like lengths, so that little of them is
+        filling; None where lengths do not matter.
+        """
+        return None
 
     @abstractmethod
     def accumulator(self) -> Accumulator:

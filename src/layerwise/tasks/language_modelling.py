@@ -14,7 +14,7 @@ from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.data.tokenizers import Tokenizer, tokenizer_from
 from layerwise.nn.protocols import VocabularyHead, vocabulary_weights
-from layerwise.ops.linear_cross_entropy import CHUNK, IGNORED, linear_token_losses
+from layerwise.ops.linear_cross_entropy import IGNORED, chunk_size, linear_token_losses
 from layerwise.tasks.base import Accumulator, Batch, Task
 
 _HARDEST = 8  # windows kept for the report
@@ -197,7 +197,7 @@ def _losses(network: nn.Module, batch: Batch) -> Tensor:
     inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
     labels = batch["labels"]
     weights = vocabulary_weights(network)
-    if weights is not None and labels.numel() * len(weights[0]) > CHUNK:
+    if weights is not None and labels.numel() * len(weights[0]) > chunk_size(weights[0]):
         assert isinstance(network, VocabularyHead)
         features = network.forward_features(**inputs).flatten(0, 1)
         return linear_token_losses(features, weights[0], labels.flatten(), weights[1]).view_as(labels)

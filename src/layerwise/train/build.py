@@ -344,6 +344,7 @@ def _feed(session: Session, batch_size: int, index: int, limit: int | None, mixe
         rank=session.world.rank,
         world_size=session.world.size,
         weights=sampling_weights(train) if getattr(options, "weighted", False) else None,
+        lengths=session.task.lengths(train),
         prefetch=train.decodes,
     )
 

@@ -1,0 +1,21 @@
+"""Translation of Multi30k by the Transformer, and of a person's own pairs of texts."""
+
+from layerwise.core.config import component
+from layerwise.train.recipe import EMA, Eval, Recipe
+
+
+def transformer_multi30k() -> Recipe:
+    """A small Transformer from English to German (`data.source=de data.target=fr` for other directions)."""
+    return Recipe(
+        task=component("translation", vocab_size=8000, max_tokens=100),
+        model=component("transformer-small", dropout=0.2),
+        data=component("multi30k"),
+        objective=component("autoregressive", label_smoothing=0.1),
+        optimizer=component("Muon", lr=0.02, adamw_lr=2e-3, weight_decay=0.05),
+        schedule=component("cosine", warmup_share=0.05),
+        ema=EMA(decay=0.998),
+        epochs=10,
+        batch_size=128,
+        clip=1.0,
+        eval=Eval(every_epochs=2, batch_size=256),
+    )

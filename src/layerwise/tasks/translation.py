@@ -1,0 +1,250 @@
+"""Translation: a text in, a text of the same meaning in another language out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from layerwise.core.config import NonNegativeFloat, PositiveInt
+from layerwise.core.errors import DataError, MissingExtraError
+from layerwise.data.examples import Examples, Splits
+from layerwise.data.subword import TRANSLATION_SPECIALS, SubwordTokenizer
+from layerwise.data.text import IGNORED
+from layerwise.data.text_table import TextFile
+from layerwise.data.texts import unpack_texts
+from layerwise.nn.beam_search import BeamSearch, beam_search
+from layerwise.tasks.base import Accumulator, Batch
+from layerwise.tasks.language_modelling import token_losses
+from layerwise.tasks.texts import TextTask
+
+_SHOWN = 12  # translations in the report
+_TOGETHER = 1024  # texts encoded at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig:
+    """Options of translation.
+
+    Args:
+        vocab_size: tokens, special ones included, of the subwords that are learned from both sides of the training
+            texts.
+        max_tokens: a text's first so many tokens are read or written, the end included.
+        beams: hypotheses that beam search keeps; 1 takes the likeliest token every time.
+        length_penalty: exponent of the length that log-probabilities are divided by in the search.
+    """
+
+    vocab_size: PositiveInt = 8000
+    max_tokens: PositiveInt = 128
+    beams: PositiveInt = 5
+    length_penalty: NonNegativeFloat = 1.0
+
+
+class TranslationMetrics(Accumulator):
+    """Mean negative log-likelihood of a target token, BLEU and chrF of what beam search writes.
+
+    BLEU (Papineni et al. 2002) is sacreBLEU's, cased, tokenised by "13a" (Post 2018, arXiv:1804.08771); chrF as in
+    Popovic 2015, also sacreBLEU's.
+
+    Args:
+        task: searches and turns tokens into text.
+    """
+
+    def __init__(self, task: "Translation") -> None:
+        self.task = task
+        self.sums = {"nll": torch.zeros((), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
+        self.ids: list[int] = []
+        self.texts: list[tuple[bytes, bytes, bytes]] = []  # source, reference, translation
+
+    def update(self, network: nn.Module, batch: Batch) -> None:
+        logits = network(source=batch["source"], tokens=batch["tokens"], source_mask=batch["source_mask"])
+        self.sums["nll"] += token_losses(logits, batch["labels"]).double().sum().cpu()
+        self.sums["count"] += (batch["labels"] != IGNORED).sum().cpu()
+        self.ids += batch["sample_ids"].tolist()
+        written = self.task.translate(network, batch)
+        sources, references = (unpack_texts(batch[name]) for name in ("text", "target"))
+        self.texts += zip(sources, references, [text.encode() for text in written], strict=True)
+
+    def state(self) -> dict[str, Tensor]:
+        flat = [text for texts in self.texts for text in texts]
+        return {
+            **self.sums,
+            "ids": torch.tensor(self.ids, dtype=torch.int64),
+            "lengths": torch.tensor([len(text) for text in flat], dtype=torch.int64),
+            "bytes": torch.from_numpy(np.frombuffer(b"".join(flat), np.uint8).copy()),
+        }
+
+    def merge(self, states: Sequence[dict[str, Tensor]]) -> None:
+        self.sums = {name: torch.stack([state[name] for state in states]).sum(0) for name in self.sums}
+        self.ids, self.texts = [], []
+        for state in states:
+            raw, ends = state["bytes"].numpy().tobytes(), state["lengths"].cumsum(0).tolist()
+            flat = [raw[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+            self.ids += state["ids"].tolist()
+            self.texts += zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        self.ids, self.texts = [self.ids[i] for i in order], [self.texts[i] for i in order]
+
+    def compute(self) -> dict[str, float]:
+        count = int(self.sums["count"])
+        if count == 0:
+            return {}
+        score = sacrebleu()
+        references = [[reference.decode() for _, reference, _ in self.texts]]
+        written = [translation.decode() for _, _, translation in self.texts]
+        return {
+            "loss": float(self.sums["nll"]) / count,
+            "bleu": score.BLEU().corpus_score(written, references).score,
+            "chrf": score.CHRF().corpus_score(written, references).score,
+        }
+
+    def table(self) -> dict[str, Any]:
+        rows = [
+            {"sample_id": i, "source": a.decode(), "reference": b.decode(), "translation": c.decode()}
+            for i, (a, b, c) in zip(self.ids[:_SHOWN], self.texts[:_SHOWN], strict=True)
+        ]
+        return {"translations": rows, "count": len(self.texts)}
+
+
+class Translation(TextTask):
+    """Raw `text` and `target` to model inputs.
+
+    `source` int64 [B, S] and `source_mask` bool [B, S] are the source's tokens, `tokens` int64 [B, T] the target behind
+    a start token, `labels` [B, T] the target, -100 beyond it. The raw columns stay: metrics compare texts.
+    """
+
+    monitor = ("bleu", "max")
+
+    def __init__(self, config: TranslationConfig) -> None:
+        super().__init__(config.max_tokens)
+        self.config = config
+        self.languages: list[str] = []
+        self._encoded: dict[bytes, Tensor] = {}
+
+    # -------------------------------------------------------------------------------------------------- what is learned
+
+    @property
+    def subwords(self) -> SubwordTokenizer:
+        """The tokeniser of both languages."""
+        assert isinstance(self.tokenizer, SubwordTokenizer)
+        return self.tokenizer
+
+    def bind(self, splits: Splits) -> None:
+        part = next((each for each in (splits.train, splits.val, splits.test) if each is not None), None)
+        if part is None or "target" not in (first := part.collate(torch.tensor([0]))) or "text" not in first:
+            raise DataError("task=translation needs pairs of texts: data=multi30k, or data=parallel_text for your own.")
+        self.file = TextFile.from_json(splits.extras["text_file"]) if "text_file" in splits.extras else TextFile()
+        self.languages = list(splits.extras.get("languages", ("source", "target")))
+        columns = [part.collate(ids) for ids in torch.arange(len(part)).split(_TOGETHER)]
+        texts = [raw.decode() for batch in columns for name in ("text", "target") for raw in unpack_texts(batch[name])]
+        self.tokenizer = SubwordTokenizer.train(
+            texts, kind="bpe", vocab_size=self.config.vocab_size, specials=TRANSLATION_SPECIALS
+        )
+        longest = self.max_tokens - 1  # and the end
+        cut = sum(len(text) > longest and len(self.tokenizer.encode(text)) > longest for text in texts)
+        if cut:
+            splits.warnings.append(
+                f"{cut} of {len(texts)} training texts have more than task.max_tokens={self.max_tokens} tokens: the "
+                f"rest of each is not read."
+            )
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "languages": self.languages}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.languages, self._encoded = state["languages"], {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"vocab_size": self.tokenizer.vocab_size}
+
+    # ----------------------------------------------------------------------------------------------------------- inputs
+
+    def encode(self, text: bytes) -> Tensor:
+        """A text's tokens and the end token, int64 [at most max_tokens]; kept, since every epoch asks again."""
+        found = self._encoded.get(text)
+        if found is None:
+            tokens = self.subwords.encode(text.decode(), special=False)[: self.max_tokens - 1]
+            found = self._encoded[text] = F.pad(tokens, (0, 1), value=self._ends()[1])
+        return found
+
+    def inputs(self, batch: Batch) -> Batch:
+        sources = [self.encode(text) for text in unpack_texts(batch["text"])]
+        lengths = torch.tensor([len(row) for row in sources])
+        made = {"source": _padded(sources, 0), "source_mask": torch.arange(int(lengths.max())) < lengths[:, None]}
+        if "target" in batch:
+            targets = [self.encode(text) for text in unpack_texts(batch["target"])]
+            labels = _padded(targets, IGNORED)
+            made["tokens"] = F.pad(labels[:, :-1], (1, 0), value=self._ends()[0]).clamp(min=0)
+            made["labels"] = labels
+        return {**batch, **made}
+
+    def _ends(self) -> tuple[int, int]:
+        """The tokens before and after a target."""
+        start, stop = self.subwords.bos_id, self.subwords.eos_id
+        assert start is not None
+        assert stop is not None
+        return start, stop
+
+    def lengths(self, examples: Examples) -> Tensor:
+        """Tokens of both sides of every example, int64 [N]."""
+        found: list[int] = []
+        for ids in torch.arange(len(examples)).split(_TOGETHER):
+            batch = examples.collate(ids)
+            sides = [[len(self.encode(text)) for text in unpack_texts(batch[name])] for name in ("text", "target")]
+            found += map(sum, zip(*sides, strict=True))
+        return torch.tensor(found, dtype=torch.int64)
+
+    # ------------------------------------------------------------------------------------------------------ translating
+
+    def accumulator(self) -> TranslationMetrics:
+        return TranslationMetrics(self)
+
+    def search(self) -> BeamSearch:
+        """The settings of beam search."""
+        start, stop = self._ends()
+        return BeamSearch(
+            start_token=start,
+            stop_token=stop,
+            beams=self.config.beams,
+            max_new_tokens=self.max_tokens,
+            length_penalty=self.config.length_penalty,
+        )
+
+    def translate(self, network: nn.Module, batch: Batch) -> list[str]:
+        """The best translation of every source."""
+        found = beam_search(network, batch["source"], batch["source_mask"], self.search())
+        return [self.subwords.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in found]
+
+    def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
+        found = beam_search(network, batch["source"], batch["source_mask"], self.search())
+        rows: list[dict[str, Any]] = []
+        for hypotheses in found:
+            texts = [self.subwords.decode(each.tokens) for each in hypotheses]
+            ranked = {text: each.score for text, each in reversed(list(zip(texts, hypotheses, strict=True)))}
+            rows.append({"translation": texts[0], "scores": dict(sorted(ranked.items(), key=lambda pair: -pair[1]))})
+        return rows
+
+
+def sacrebleu() -> Any:
+    """The metrics of sacreBLEU.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from sacrebleu import metrics  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("sacrebleu", "text", "BLEU and chrF") from error
+    return metrics
+
+
+def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+    """[B, longest], filled up at the end."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+TASKS = {"translation": TranslationConfig()}
