@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from layerwise.cli.main import main
+from layerwise.core.config import parse_component
+from layerwise.data.splits import prepare
 
 Command = Callable[..., Any]  # see conftest
 
@@ -103,6 +107,58 @@ def test_mistakes_are_named(layerwise: Command, digits: Path, arguments: tuple[s
     assert done.code == 2
     assert message in done.err
     assert not Path("explain.png").exists()
+
+
+def test_layers_show_filters_and_maps_below_the_picture(layerwise: Command, digits: Path, tmp_path: Path) -> None:
+    call = ("explain", digits / "run", digits / "a.png", "--method", "layers", "-o")
+    done = layerwise(*call, "one.png", "--json")
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    plain = json.loads(layerwise("explain", digits / "run", digits / "a.png", "--json").out)[0]
+    assert (row["label"], row["score"]) == (plain["label"], pytest.approx(plain["score"], abs=1e-6))
+    one = np.asarray(Image.open(tmp_path / "one.png"), dtype=int)
+    assert layerwise("explain", digits / "run", digits / "b.png", "--method", "layers", "-o", "other.png").code == 0
+    other = np.asarray(Image.open(tmp_path / "other.png"), dtype=int)
+    assert one.shape == other.shape
+    same = (one == other).all((1, 2))
+    picture = slice(30, 30 + 96)  # below its caption
+    assert not same[picture].any()  # the pictures differ
+    coloured = (one.max(-1) - one.min(-1) > 60).any(1)
+    assert (coloured & same).any()  # rows of filters, the same for both
+    assert (coloured & ~same).sum() > 100  # maps, which are not
+    assert layerwise("explain", digits / "run", digits / "a.png", digits / "b.png", "--method", "layers").code == 0
+    with Image.open("explain.png") as both:
+        assert both.height == 2 * one.shape[0]
+
+
+def test_a_training_picture_is_its_own_nearest(layerwise: Command, digits: Path, tmp_path: Path) -> None:
+    """Of few training pictures all are searched; the nearest to one of them is itself, with cosine one."""
+    few = ("train", "lenet5", "max_steps=3", "data.limit=8", "data.augment=[]", "--quiet", "--run", "few")
+    assert layerwise(*few).code == 0
+    train = prepare(
+        parse_component("data", yaml.safe_load(Path("few/config.yaml").read_text())["data"], "data"), 0
+    ).train
+    assert train is not None
+    raw = train.collate(torch.tensor([5]))
+    Image.fromarray(raw["image"][0, 0].numpy()).save("five.png")
+    done = layerwise("explain", "few", "five.png", "--method", "nearest", "-o", "near.png", "--json")
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    assert row["nearest"][0] == {"label": str(int(raw["labels"][0])), "cosine": pytest.approx(1, abs=1e-6)}
+    assert len(row["nearest"]) == 8
+    cosines = [one["cosine"] for one in row["nearest"]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert (tmp_path / "near.png").exists()
+    assert "nearest: " in layerwise("explain", "few", "five.png", "--method", "nearest").out
+
+
+def test_nearest_needs_a_run_and_a_network_with_features(layerwise: Command, digits: Path) -> None:
+    done = layerwise("explain", digits / "run" / "model", digits / "a.png", "--method", "nearest")
+    assert done.code == 2
+    assert "searches the training pictures of a run" in done.err
+    done = layerwise("explain", digits / "run", digits / "a.png", "--method", "nearest", "--target", "3")
+    assert done.code == 2
+    assert "target=3 has no effect on method=nearest" in done.err
 
 
 def test_a_vit_is_explained_by_roll_out_and_a_network_without_attention_is_refused(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from layerwise.api import explain_layers
 from layerwise.api.infer import expand_inputs
 from layerwise.api.open import open_model
 from layerwise.core.console import Console
@@ -19,9 +21,10 @@ from layerwise.explain.columns import integrated_column_gradients
 from layerwise.tasks.base import Batch, Task
 from layerwise.track import files
 
-Method = Literal["integrated_gradients", "saliency", "occlusion", "grad_cam", "attention_rollout"]
+Method = Literal["integrated_gradients", "saliency", "occlusion", "grad_cam", "attention_rollout", "layers", "nearest"]
 Baseline = Literal["black", "white", "mean"]
 
+_WITHOUT_CLASS = ("attention_rollout", "layers", "nearest")
 _MOST_ROWS = 40  # of one picture
 _STEPS, _ROW_STEPS = 64, 128  # of integrated gradients, for pictures and for rows
 _TABLE_ROWS = 1024  # rows of a table at once
@@ -33,8 +36,10 @@ class Options:
     """How to explain.
 
     Args:
-        method: see `layerwise.explain.attribution`; None takes integrated gradients.
-        target: name of the class whose score is explained; None takes the one predicted. Roll-out knows no classes.
+        method: see `layerwise.explain.attribution`; "layers" shows filters and each layer's maps, "nearest" the
+            training pictures that the network holds for most like it. None takes integrated gradients.
+        target: name of the class whose score is explained; None takes the one predicted. Roll-out, layers and nearest
+            know no classes.
         baseline: colour that stands for "nothing there" in integrated gradients and occlusion; "mean" is the picture's
             own mean colour. None takes black.
         samples: noisy copies that saliency is averaged over (SmoothGrad); None takes the picture as it is.
@@ -62,7 +67,7 @@ class Options:
             "baseline": ("integrated_gradients", "occlusion"),
             "samples": ("saliency",),
             "layer": ("grad_cam",),
-            "target": tuple(name for name in get_args(Method) if name != "attention_rollout"),
+            "target": tuple(name for name in get_args(Method) if name not in _WITHOUT_CLASS),
         }
         for name, methods in takes.items():
             value = getattr(self, name)
@@ -109,18 +114,27 @@ def explain(
     if not inputs:
         raise ConfigError("Nothing to explain: name files, folders or globs.")
     network, task, tree = open_model(source, trust=trust_code)
-    ways = {"pixels": _explain_pictures, "columns": _explain_rows}
-    if task.explains not in ways:
+    if task.explains not in ("pixels", "columns"):
         raise UnsupportedError(f"task={tree['task']['name']} has nothing that explain could point at.")
+    neighbours = None
+    if options.method == "nearest" and task.explains == "pixels":
+        neighbours = explain_layers.Neighbours(source, network, task, trust=trust_code)
     with attribution.without_parameter_gradients(network):
-        return ways[task.explains](network, task, expand_inputs(inputs), options, out)
+        if task.explains == "columns":
+            return _explain_rows(network, task, expand_inputs(inputs), options, out)
+        return _explain_pictures(network, task, expand_inputs(inputs), options, out, neighbours)
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
 
 
 def _explain_pictures(
-    network: nn.Module, task: Task, names: Sequence[str], options: Options, out: str | Path | None
+    network: nn.Module,
+    task: Task,
+    names: Sequence[str],
+    options: Options,
+    out: str | Path | None,
+    neighbours: explain_layers.Neighbours | None,
 ) -> list[dict[str, Any]]:
     method, target = options.check(), Path("explain.png" if out is None else out)
     folder = target.is_dir() or not target.suffix
@@ -129,15 +143,25 @@ def _explain_pictures(
     if not folder and target.suffix.lower() != ".png":
         raise ConfigError(f"-o {target}: pictures are written as .png.")
     rows: list[dict[str, Any]] = []
-    drawn: list[tuple[Tensor, Tensor, list[str]]] = []
+    pages: list[Image.Image] = []
     for name in names:
         for label, raw in task.decode([name]):
-            row, heat = _explain_picture(network, task, raw, options, method)
+            if method == "layers" or neighbours is not None:
+                with torch.no_grad():
+                    facts, _ = _answer(task, task.scores(network, task.inputs(raw)).float(), None)
+                row = {**facts, "method": method}
+                if neighbours is not None:
+                    page, row["nearest"] = neighbours.page(raw)
+                else:
+                    page = explain_layers.layers_page(network, task, raw)
+            else:
+                row, heat = _explain_picture(network, task, raw, options, method)
+                page = render.explained_rows([(raw["image"][0], heat, [row["target"], *_notes(label, row)])])
             rows.append({"input": label, **row})
-            drawn.append((raw["image"][0], heat, [row["target"], *_notes(label, row)]))
+            pages.append(page)
     places = _places(target, rows) if folder else [target] * len(rows)
     for place in dict.fromkeys(places):
-        page = render.explained_rows([one for one, at in zip(drawn, places, strict=True) if at == place])
+        page = render.stacked([one for one, at in zip(pages, places, strict=True) if at == place])
         files.write_bytes(place, render.png(page))
     for row, place in zip(rows, places, strict=True):
         row["picture"] = str(place)

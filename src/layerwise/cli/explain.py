@@ -19,7 +19,9 @@ def explain(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", help="integrated_gradients (unless given), saliency, occlusion, grad_cam or attention_rollout."
+            "--method",
+            help="integrated_gradients (unless given), saliency, occlusion, grad_cam, attention_rollout, layers or "
+            "nearest.",
         ),
     ] = None,
     target: Annotated[
@@ -53,6 +55,8 @@ def explain(
         label = "" if row["label"] is None else row["label"]
         asked = f"  explained: {row['target']} ({row['target_score']:.4f})" if row["target"] != row["label"] else ""
         print(f"{row['input']}\t{label}\t{row['score']:.4f}{asked if label else ''}")
+        if "nearest" in row:
+            print("  nearest: " + ", ".join(f"{one['label']} ({one['cosine']:.2f})" for one in row["nearest"]))
     if len(rows) > _SHOWN_ROWS:
         print(f"... and {len(rows) - _SHOWN_ROWS} more")
     if "contributions" in rows[0]:

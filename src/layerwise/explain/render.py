@@ -118,13 +118,31 @@ def explained_rows(rows: Sequence[tuple[Tensor, Tensor, Sequence[str]]]) -> Imag
     Args:
         rows: (uint8 [C, H, W], heat [h, w], lines).
     """
-    drawn = [_row(*row) for row in rows]
-    page = Image.new("RGB", (max(row.width for row in drawn), sum(row.height for row in drawn)), _PAPER)
+    return stacked([_row(*row) for row in rows])
+
+
+def stacked(pages: Sequence[Image.Image]) -> Image.Image:
+    """Pages below each other."""
+    page = Image.new("RGB", (max(one.width for one in pages), sum(one.height for one in pages)), _PAPER)
     top = 0
-    for row in drawn:
-        page.paste(row, (0, top))
-        top += row.height
+    for one in pages:
+        page.paste(one, (0, top))
+        top += one.height
     return page
+
+
+def captioned(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures below each other, each under its caption."""
+    face, width = font(13), max(420, *(picture.width for _, picture in parts))
+    pages: list[Image.Image] = []
+    for caption, picture in parts:
+        lines = _wrapped(caption, face, width)
+        page = Image.new("RGB", (width + 2 * _GAP, 18 * len(lines) + picture.height + 2 * _GAP), _PAPER)
+        for index, line in enumerate(lines):
+            ImageDraw.Draw(page).text((_GAP, _GAP // 2 + 18 * index), line, font=face, fill=_INK)
+        page.paste(picture, (_GAP, _GAP + 18 * len(lines)))
+        pages.append(page)
+    return stacked(pages)
 
 
 def _row(image: Tensor, heat: Tensor, lines: Sequence[str]) -> Image.Image:
