@@ -1,8 +1,13 @@
-"""Pictures to classes: several views of a picture at test time."""
+"""Pictures to classes: several views of a picture at test time, and the metrics."""
 
+import json
 import math
+import subprocess
+import sys
+import tempfile
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -143,3 +148,86 @@ def test_views_are_an_option_and_wrong_ones_are_named() -> None:
         options("rotate")
     with pytest.raises(ConfigError, match=r"task\.test_time=flip,flip: each once"):
         options("flip,flip")
+
+
+def scored(count: int = 400, classes: int = 12) -> tuple[Tensor, Tensor]:
+    """Logits that are right about half of the time, and labels of which the last class has none."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, classes - 1, (count,), generator=generator)
+    logits = 2.0 * torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), labels] += 3.0
+    return logits, labels
+
+
+def metrics_of(logits: Tensor, labels: Tensor, parts: int = 1) -> ClassificationMetrics:
+    """Taken in as so many processes would, each its share."""
+    names = [f"class {k}" for k in range(logits.shape[1])]
+    found = [ClassificationMetrics(names) for _ in range(parts)]
+    for part in range(parts):
+        ids = torch.arange(part, len(labels), parts)
+        for some in ids.split(32):
+            found[part].update_from(logits[some], labels[some], some)
+    if parts > 1:
+        found[0].merge([one.state() for one in found])
+    return found[0]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_metrics_are_those_of_scikit_learn_and_of_loops(parts: int) -> None:
+    """In another process: its wheels bring a second OpenMP."""
+    logits, labels = scored()
+    values = metrics_of(logits, labels, parts).compute()
+    code = (
+        "import json, sys; import numpy as np; from sklearn.metrics import accuracy_score, f1_score, log_loss,"
+        " top_k_accuracy_score as top; x = np.load(sys.argv[1]); p, y = x['p'], x['y']; k = p.shape[1];"
+        " seen = sorted(set(y.tolist())); f = f1_score(y, p.argmax(1), average='macro', labels=seen);"
+        " print(json.dumps({'accuracy': accuracy_score(y, p.argmax(1)), 'loss': log_loss(y, p, labels=range(k)),"
+        " 'top5_accuracy': top(y, p, k=5, labels=range(k)), 'macro_f1': f}))"
+    )
+    probabilities = logits.double().softmax(1)
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        np.savez(file, p=probabilities.numpy(), y=labels.numpy())
+        file.flush()
+        done = subprocess.run([sys.executable, "-c", code, file.name], capture_output=True, check=True, timeout=120)
+    wanted = json.loads(done.stdout)
+    assert 0.3 < wanted["accuracy"] < 0.9
+    for name, value in wanted.items():
+        assert values[name] == pytest.approx(value, rel=1e-5), name
+    assert values["calibration_error"] == pytest.approx(naive_calibration(probabilities, labels, 15), rel=1e-4)
+
+
+def naive_calibration(probabilities: Tensor, labels: Tensor, bins: int) -> float:
+    """Guo et al. 2017, equation 3: sum over bins of |B| / n * |accuracy(B) - confidence(B)|."""
+    rows = [
+        (max(row), float(row.index(max(row)) == label))
+        for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True)
+    ]
+    total = 0.0
+    for b in range(bins):
+        here = [(c, right) for c, right in rows if b / bins <= c < (b + 1) / bins or (b == bins - 1 and c == 1)]
+        if here:
+            confidence, accuracy = (sum(column) / len(here) for column in zip(*here, strict=True))
+            total += len(here) / len(rows) * abs(accuracy - confidence)
+    return total
+
+
+def test_few_classes_have_no_top_5() -> None:
+    logits, labels = scored(classes=9)
+    assert "top5_accuracy" not in metrics_of(logits, labels).compute()
+
+
+def test_the_table_counts_each_class_and_names_the_worst_mistakes() -> None:
+    logits, labels = scored()
+    table = metrics_of(logits, labels).table()
+    predicted = logits.argmax(1).tolist()
+    for k, row in enumerate(table["per_class"]):
+        mine = [p == k for p, y in zip(predicted, labels.tolist(), strict=True) if y == k]
+        assert row["count"] == len(mine)
+        assert row["recall"] == (pytest.approx(sum(mine) / len(mine)) if mine else None)
+        assert sum(table["confusion"][k]) == len(mine)
+    assert table["per_class"][-1]["count"] == 0
+    losses = -logits.double().log_softmax(1)[torch.arange(len(labels)), labels]
+    assert [row["sample_id"] for row in table["most_wrong"]] == losses.argsort(descending=True)[
+        : len(table["most_wrong"])
+    ].tolist()
+    assert table["most_wrong"][0]["loss"] == pytest.approx(float(losses.max()), rel=1e-5)
