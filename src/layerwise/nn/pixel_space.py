@@ -8,6 +8,7 @@ class PixelSpace:
 
     in_channels: int
     num_classes: int
+    null_class: bool  # whether one class more stands for none
 
     def sample_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of what is denoised, for pictures of that size."""

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from layerwise.nn.group_norm import GroupNorm
+
 
 class ResnetBlock2D(nn.Module):
     """`shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(time))))`.
@@ -35,12 +37,12 @@ class ResnetBlock2D(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.norm1 = nn.GroupNorm(num_groups, in_channels, eps=eps)
+        self.norm1 = GroupNorm(num_groups, in_channels, eps=eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = (
             None if time_channels is None else nn.Linear(time_channels, (2 if scale_shift else 1) * out_channels)
         )
-        self.norm2 = nn.GroupNorm(num_groups, out_channels, eps=eps)
+        self.norm2 = GroupNorm(num_groups, out_channels, eps=eps)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)

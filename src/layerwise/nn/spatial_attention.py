@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
+from layerwise.nn.group_norm import GroupNorm
 from layerwise.ops.attention import attention
 
 
@@ -28,7 +29,7 @@ class SpatialAttention(nn.Module):
         if head_dim is not None and channels % head_dim:
             raise ConfigError(f"head_dim={head_dim} must divide channels={channels}")
         self.num_heads = 1 if head_dim is None else channels // head_dim
-        self.group_norm = None if num_groups is None else nn.GroupNorm(num_groups, channels, eps=eps)
+        self.group_norm = None if num_groups is None else GroupNorm(num_groups, channels, eps=eps)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveFloat, PositiveInt
 from layerwise.core.errors import ConfigError
+from layerwise.nn.group_norm import GroupNorm
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.resample import Downsample2D, Upsample2D
 from layerwise.nn.resnet_block import ResnetBlock2D
@@ -144,7 +145,7 @@ class Encoder(nn.Module):
             for i, width in enumerate(widths)
         )
         self.mid_block = Middle(widths[-1], groups, config.attention)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B Z2 h w"]:
@@ -172,7 +173,7 @@ class Decoder(nn.Module):
             )
             for i, width in enumerate(widths)
         )
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], in_channels, 3, padding=1)
 
     def forward(self, latents: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B C H W"]:

@@ -227,6 +227,7 @@ class DiT(PixelSpace, nn.Module):
                 "given (num_classes=0 for none)."
             )
         self.config, self.in_channels, self.num_classes = config, config.in_channels, config.num_classes
+        self.null_class = config.null_class
         self.base = config.image_size[0] // config.patch_size
         self.x_embedder = PatchEmbed(config.in_channels, config.d_model, config.patch_size)
         self.t_embedder = TimestepEmbedder(config.d_model, config.freq_shift)

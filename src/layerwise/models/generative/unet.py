@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
+from layerwise.nn.group_norm import GroupNorm
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.pixel_space import PixelSpace
 from layerwise.nn.resample import Downsample2D, Upsample2D
@@ -211,6 +212,7 @@ class UNet(PixelSpace, nn.Module):
                 "(num_classes=0 for none)."
             )
         self.config, self.in_channels, self.num_classes = config, config.in_channels, config.num_classes
+        self.null_class = config.null_class
         widths, attention = config.widths, config.attention
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
@@ -227,7 +229,7 @@ class UNet(PixelSpace, nn.Module):
             skips = [widths[i]] * config.num_blocks + [widths[max(0, i - 1)]]
             inner = widths[min(i + 1, last)]
             self.up_blocks.append(UpLevel(config, inner, widths[i], skips, attention=attention[i], last=i == 0))
-        self.conv_norm_out = nn.GroupNorm(config.num_groups, widths[0], eps=config.eps)
+        self.conv_norm_out = GroupNorm(config.num_groups, widths[0], eps=config.eps)
         self.conv_out = nn.Conv2d(widths[0], config.in_channels, 3, padding=1)
         self.reset_parameters()
 

@@ -22,6 +22,7 @@ from layerwise.core.cards import Card
 from layerwise.core.config import NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
+from layerwise.nn.group_norm import GroupNorm
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.resample import Downsample2D, Upsample2D
 from layerwise.nn.resnet_block import ResnetBlock2D
@@ -171,7 +172,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, config: UNetConditionalConfig, channels: int, num_heads: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(config.num_groups, channels, eps=1e-6)
+        self.norm = GroupNorm(config.num_groups, channels, eps=1e-6)
         self.proj_in, self.proj_out = (
             nn.Linear(channels, channels) if config.linear_projection else nn.Conv2d(channels, channels, 1)
             for _ in range(2)
@@ -294,7 +295,7 @@ class UNetConditional(nn.Module):
         self.down_blocks = nn.ModuleList(DownLevel(config, i) for i in range(len(widths)))
         self.mid_block = MiddleLevel(config)
         self.up_blocks = nn.ModuleList(UpLevel(config, i) for i in reversed(range(len(widths))))
-        self.conv_norm_out = nn.GroupNorm(config.num_groups, widths[0], eps=config.eps)
+        self.conv_norm_out = GroupNorm(config.num_groups, widths[0], eps=config.eps)
         self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
         self.reset_parameters()
 
