@@ -164,7 +164,7 @@ def test_task_gives_inputs_in_minus_one_to_one_and_facts_of_the_data() -> None:
         ImageGeneration(ImageGenerationConfig()),
     )
     task.bind(Splits(train=examples))
-    assert task.facts() == {"in_channels": 1, "image_size": (2, 2)}
+    assert task.facts() == {"in_channels": 1, "image_size": (2, 2), "num_classes": 0}
     found = task.inputs(examples.collate(torch.arange(2)))
     torch.testing.assert_close(found["images"][0, 0].flatten(), torch.tensor([-1.0, 1.0, -0.6, 0.6]))
     other = ImageGeneration(ImageGenerationConfig())

@@ -13,7 +13,7 @@ def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool
 
     Args:
         source: a run, a directory, or a hub id.
-        format: "timm", "torchvision", "transformers", or "layerwise".
+        format: "timm", "torchvision", "transformers", "diffusers", or "layerwise".
         out: directory, made if missing.
         trust_code: build a model whose code is a person's own.
 
@@ -41,7 +41,7 @@ def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool
     if format == "layerwise":
         save_model(folder, network, model, origin={"source": str(source)})
         return [folder / "config.json", folder / "model.safetensors"]
-    return save(
+    written = save(
         network,
         model,
         folder,
@@ -49,3 +49,29 @@ def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool
         preprocessing=checkpoint.preprocessing,
         class_names=checkpoint.class_names,
     )
+    return [*written, *_companions(source, folder, format, trust_code)]
+
+
+def _companions(source: str | Path, folder: Path, format: str, trust_code: bool) -> list[Path]:
+    """Files that say how a generator is used, beside its networks: scheduler and tokeniser."""
+    from layerwise.api.open import open_model
+    from layerwise.interop.diffusers_pipeline import INDEX, SCHEDULER, TOKENIZER, scheduler_class
+    from layerwise.interop.diffusers_scheduler import write_scheduler
+    from layerwise.interop.layouts import read_json
+    from layerwise.tasks.image_generation import ImageGeneration
+    from layerwise.track import files
+
+    if format != "diffusers" or not (folder / INDEX).is_file():
+        return []
+    _, task, _ = open_model(source, trust=trust_code)
+    if not isinstance(task, ImageGeneration) or task.process is None:
+        return []
+    scheduler = write_scheduler(task.process, task.config.sampler)
+    trees = {SCHEDULER: scheduler, INDEX: {**read_json(folder / INDEX), **scheduler_class(scheduler)}}
+    if task.captions is not None:
+        captions = task.captions
+        trees |= {f"{TOKENIZER}/{n}": tree for n, tree in captions.tokenizer.files(captions.max_tokens).items()}
+    for name, tree in trees.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / name, tree)
+    return [folder / name for name in trees]

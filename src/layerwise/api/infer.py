@@ -19,6 +19,8 @@ from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
 from layerwise.infer.generate import TextCodec, generate_text
 from layerwise.tasks.base import Batch, Task
+from layerwise.tasks.denoising import PictureOptions
+from layerwise.tasks.image_generation import ImageGeneration
 from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory
 from layerwise.train.artefact import load_model
@@ -237,24 +239,30 @@ def generate(
     out: str | None = None,
     trust_code: bool = False,
     text_options: dict[str, Any] | None = None,
+    picture_options: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """New samples of a generative model: text from a prompt, or pictures written to `out`.
 
     Args:
+        source: a run, a model directory, or a directory with a pipeline of diffusers.
+        prompt: text to go on from, or what the picture should show.
         text_options: `max_new_tokens`, `temperature`, `top_k` of language models.
+        picture_options: `steps`, `guidance` ... of models that take noise away, see `tasks.denoising.PictureOptions`.
+
+    Raises:
+        ConfigError: an option or a prompt that this kind of model does not know.
     """
-    network, task, tree = load_model(model_folder(source), trust=trust_code)
+    network, task, tree = open_model(source, trust=trust_code)
+    path = Path(out) if out else None
+    if picture_options and not isinstance(task, ImageGeneration):
+        flags = ", ".join(f"--{name}" for name in picture_options)
+        raise ConfigError(f"{flags}: task={tree['task']['name']} makes no pictures step by step.")
     with torch.inference_mode():
         if isinstance(task, TextCodec):
-            return generate_text(
-                network,
-                task,
-                prompt=prompt,
-                count=count,
-                seed=seed,
-                out=Path(out) if out else None,
-                **(text_options or {}),
-            )
+            return generate_text(network, task, prompt=prompt, count=count, seed=seed, out=path, **(text_options or {}))
+        if isinstance(task, ImageGeneration):
+            options = PictureOptions(**picture_options) if picture_options else None
+            return task.generate(network, prompt=prompt, count=count, seed=seed, out=path, options=options)
         if prompt is not None:
             raise ConfigError(f"task={tree['task']['name']} takes no prompt.")
-        return task.generate(network, prompt=None, count=count, seed=seed, out=Path(out) if out else None)
+        return task.generate(network, prompt=None, count=count, seed=seed, out=path)

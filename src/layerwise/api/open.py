@@ -17,8 +17,9 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     """Network in eval mode, its task, and what `config.json` says of both.
 
     Args:
-        source: a run, a model directory of this package, or a picture classifier in a directory of timm, torchvision
-            or transformers, or on the hub, with the preprocessing and the class names that lie beside it.
+        source: a run, a model directory of this package, a picture classifier in a directory of timm, torchvision or
+            transformers, with the preprocessing and the class names that lie beside it, a pipeline of diffusers with
+            scheduler and tokeniser; or one of these on the hub.
         trust: build a model whose code is a person's own.
 
     Raises:
@@ -35,10 +36,50 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
         return load_model(checkpoint.files[0].parent, trust=trust)
     network, report = load_pretrained(source)
     report.check(extra=False)
+    if checkpoint.companions:
+        return _open_generator(checkpoint, network)
     chosen = parse_component("task", component("image_classification"), "task")
     task: Task = chosen.build()
     task.load(_task_state(checkpoint, network))
     return network, task, {"model": checkpoint.model, "task": {"name": chosen.name}}
+
+
+_USUAL_GUIDANCE = 7.5  # of pipelines of diffusers that read a text
+
+
+def _open_generator(checkpoint: "Checkpoint", network: "nn.Module") -> "tuple[nn.Module, Task, dict[str, Any]]":
+    """A pipeline of diffusers as the task that makes pictures."""
+    from layerwise.core.config import to_tree
+    from layerwise.data.subword_files import load_subword
+    from layerwise.interop.diffusers_pipeline import SCHEDULER, TOKENIZER
+    from layerwise.interop.diffusers_scheduler import read_scheduler
+    from layerwise.interop.layouts import read_json
+    from layerwise.tasks.captions import Captions
+
+    path = checkpoint.companions[SCHEDULER]
+    process, sampler = read_scheduler(read_json(path), str(path))
+    config: Any = network.config
+    options: dict[str, Any] = {"sampler": to_tree(sampler)}
+    state: dict[str, Any] = {"process": to_tree(process)}
+    if checkpoint.parts:
+        if TOKENIZER not in checkpoint.companions:
+            raise UnsupportedError(f"{checkpoint.source} lacks the folder tokenizer, without which no prompt is read.")
+        captions = Captions(load_subword(checkpoint.companions[TOKENIZER]), int(network.max_seq_len))  # pyright: ignore
+        state |= {"captions": captions.state(), "image_size": list(network.picture_size)}  # pyright: ignore
+        state["channels"] = network.vae.config.in_channels  # pyright: ignore
+        options |= {"condition": "caption", "guidance": _USUAL_GUIDANCE}
+    else:
+        if config.image_size is None:
+            raise UnsupportedError(f"{checkpoint.source}: unet/config.json has no sample_size, the size of pictures.")
+        state |= {"image_size": list(config.image_size), "channels": config.in_channels}
+        state["class_names"] = [str(k) for k in range(config.num_classes)]
+        options["condition"] = "class" if config.num_classes else "none"
+    channels = int(state["channels"])
+    state["preprocessing"] = {"type": "normalise", "mean": [0.5] * channels, "std": [0.5] * channels}
+    chosen = parse_component("task", component("image_generation", **options), "task")
+    task: Task = chosen.build()
+    task.load(state)
+    return network, task, {"model": checkpoint.model, "task": to_tree(chosen)}
 
 
 def _task_state(checkpoint: "Checkpoint", network: "nn.Module") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from layerwise.cli.common import Json, TrustCode, print_json
 
 def export(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL_DIR", help="A run, or a checkpoint of any layout.")],
-    format: Annotated[str, typer.Option("--format", help="timm, torchvision, transformers or layerwise.")],
+    format: Annotated[str, typer.Option("--format", help="timm, torchvision, transformers, diffusers or layerwise.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Directory to write to.")],
     json: Json = False,
     trust_code: TrustCode = False,

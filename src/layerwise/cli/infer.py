@@ -1,5 +1,6 @@
 """`layerwise eval`, `predict` and `generate`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,13 +67,26 @@ def predict(
 
 def generate(
     source: Source,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="Text to go on from.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Text to go on from, or what the picture should show.")
+    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same samples.")] = 0,
     out: Annotated[str | None, typer.Option("-o", help="File or folder to write to.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Length of generated text.")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens only.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="From noise to picture.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="How strongly the prompt counts.")] = None,
+    negative: Annotated[str | None, typer.Option("--negative", help="Text that the picture should not show.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="ddpm, ddim, euler, heun, dpm++2m, plms or flow_euler.")
+    ] = None,
+    size: Annotated[tuple[int, int] | None, typer.Option("--size", help="Height and width of pictures.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="Picture to start from.")] = None,
+    strength: Annotated[float | None, typer.Option("--strength", help="How much of it is made anew, 0 to 1.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where --image is made anew.")] = None,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="From the first to the last noise.")] = False,
     json: Json = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -82,9 +96,14 @@ def generate(
     """
     from layerwise.api import infer as api
 
+    asked = {
+        "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler, "size": size, "image": image,
+        "strength": strength, "mask": mask, "interpolate": interpolate or None,
+    }  # fmt: skip
     rows = api.generate(
         source, prompt=prompt, count=count, seed=seed, out=out, trust_code=trust_code,
         text_options={"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k},
+        picture_options={name: value for name, value in asked.items() if value is not None},
     )  # fmt: skip
     if json:
         print_json(rows)

@@ -55,7 +55,10 @@ def load_subword(source: str | Path) -> SubwordTokenizer:
     for vocabulary, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         found = [_there(folder, name, names) for name in (vocabulary, merges)]
         if found[0] is not None and found[1] is not None:
-            return _byte_pairs(_json(found[0]), _merges(found[1]), folder, config)
+            vocabulary, pairs = _json(found[0]), _merges(found[1])
+            if config.get("tokenizer_class") == "CLIPTokenizer" or "<|startoftext|>" in vocabulary:
+                return _clip_files(vocabulary, pairs, folder, config)
+            return _byte_pairs(vocabulary, pairs, folder, config)
     clip = _there(folder, _CLIP, names)
     if clip is not None:
         return _clip(clip)
@@ -197,6 +200,26 @@ def _clip(path: Path) -> SubwordTokenizer:
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges)]
     vocabulary = {token: number for number, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     specials = Specials(bos="<|startoftext|>", eos="<|endoftext|>", pad="<|endoftext|>", unk="<|endoftext|>")
+    return _clip_tokenizer(library, vocabulary, merges, specials, {"tokenizer_class": "CLIPTokenizer"})
+
+
+def _clip_files(vocabulary: Tree, merges: list[tuple[str, str]], folder: Path, config: Tree) -> SubwordTokenizer:
+    """The same with vocabulary and merges written out, as transformers keeps it; files may name another token to fill
+    up with (Stable Diffusion 2 has "!").
+    """
+    _check(vocabulary, merges, folder)
+    given = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "unk": "<|endoftext|>"}
+    named = _specials(config, vocabulary).given() if any(f"{role}_token" in config for role in ROLES) else {}
+    specials = Specials(**{role: named.get(role, token) for role, token in given.items()})
+    if missing := [token for token in specials.given().values() if token not in vocabulary]:
+        raise CheckpointError(f"{folder}: the vocabulary does not have the special token {missing[0]!r}.")
+    kept = {"tokenizer_class": "CLIPTokenizer", **_kept(config)}
+    return _clip_tokenizer(tokenizers_library(), vocabulary, merges, specials, kept)
+
+
+def _clip_tokenizer(
+    library: Any, vocabulary: Tree, merges: list[tuple[str, str]], specials: Specials, config: Tree
+) -> SubwordTokenizer:
     tokenizer = library.Tokenizer(
         library.models.BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=specials.unk)
     )
@@ -217,7 +240,7 @@ def _clip(path: Path) -> SubwordTokenizer:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("</w>", blank), decoders.ByteLevel(), decoders.Strip(" ", 0, 1)]
     )
-    return _finished(library, tokenizer, specials, {"tokenizer_class": "CLIPTokenizer"}, pair="clip")
+    return _finished(library, tokenizer, specials, config, pair="clip")
 
 
 def _byte_letters() -> dict[int, str]:

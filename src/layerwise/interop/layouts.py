@@ -6,7 +6,7 @@ A module of this folder with a `LAYOUTS` tuple says how one library keeps one ar
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class Layout:
         ignored: patterns of their names that do not take part in the function.
         fixed: of our configuration: fields that the library's files have no word for -> the value it has built in.
         assumed: (height, width) -> preprocessing of its published weights, for files that do not say.
+        parts: of a model of several networks, each a folder with a layout of its own: fields of our configuration that
+            are networks -> the library of each; `weights` is empty and `config.json` names the folders.
+        index: name of the file that the configuration is written to.
     """
 
     library: str
@@ -68,6 +71,8 @@ class Layout:
     ignored: tuple[str, ...] = ()
     fixed: Callable[[Any], Mapping[str, Any]] = nothing_fixed
     assumed: Callable[[int, int], Preprocessing] = imagenet
+    parts: Mapping[str, str] = field(default_factory=dict)
+    index: str = "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,8 @@ class Checkpoint:
         tied: our second names for one tensor -> the first name.
         preprocessing: how pictures are prepared, where it is known.
         class_names: in order of label, where they are known.
+        parts: of a model of several networks: field of our configuration -> its checkpoint; `files` is empty.
+        companions: files beside the networks that say how the model is used, by folder and name.
     """
 
     source: str
@@ -93,6 +100,8 @@ class Checkpoint:
     tied: Mapping[str, str] | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
+    parts: Mapping[str, "Checkpoint"] = field(default_factory=dict)
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
 
 @cache
@@ -142,6 +151,10 @@ def recognise(source: str | Path, model: str | None = None) -> Checkpoint:
             if model is not None and found.model is not None and not _same_architecture(model, found.model):
                 raise ConfigError(f"model={model} contradicts {source}, which is a {found.model['name']}.")
             return found
+    if (path / "model_index.json").is_file():
+        from layerwise.interop.diffusers_pipeline import recognise_pipeline
+
+        return recognise_pipeline(str(source), path)
     if (path / "config.yaml").is_file():
         raise ConfigError(f"{source} has no finished model yet. Go on with: layerwise train {source}")
     files = sorted(p for p in path.iterdir() if p.suffix in WEIGHT_SUFFIXES)

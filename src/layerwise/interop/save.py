@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerwise.core import discovery
 from layerwise.core.config import Component
 from layerwise.core.errors import UnsupportedError
-from layerwise.interop.layouts import layouts, layouts_of
+from layerwise.interop.layouts import Layout, layouts, layouts_of
 from layerwise.interop.preprocessing import Preprocessing
 from layerwise.interop.rules import to_theirs
 from layerwise.track import files
@@ -52,6 +52,8 @@ def save(
             reason = f"{library} has no map for {model.name}"
         raise UnsupportedError(f"format={library}: {reason}. {model.name} can be saved as {', '.join(known)}.")
     layout = found[0]
+    if layout.parts:
+        return _save_parts(network, model, folder, layout)
     trees: dict[str, Tree] = {"config.json": layout.write(model.config, class_names)}
     if preprocessing is not None:
         for name, entries in layout.write_preprocessing(preprocessing).items():
@@ -69,6 +71,16 @@ def save(
     for name, tree in trees.items():
         files.write_json(folder / name, tree)
     return [folder / layout.weights, *(folder / name for name in trees)]
+
+
+def _save_parts(network: nn.Module, model: Component, folder: Path, layout: Layout) -> list[Path]:
+    """Each network in a folder of its own, and the file that names them."""
+    written: list[Path] = []
+    for name, library in layout.parts.items():
+        part: Component = getattr(model.config, name)
+        written += save(network.get_submodule(name), part, folder / name, library)
+    files.write_json(folder / layout.index, layout.write(model.config, ()))
+    return [*written, folder / layout.index]
 
 
 def _weights_bytes(state: dict[str, Tensor], name: str) -> bytes:

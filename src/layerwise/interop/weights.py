@@ -165,6 +165,8 @@ def load(
         checkpoint = replace(checkpoint, model={**checkpoint.model, **changes})
     if checkpoint.model is None:
         raise ConfigError(f"{source} is a bare weights file: name its architecture with model=...")
+    if checkpoint.parts:
+        return _of_parts(checkpoint, changes)
     state: dict[str, Tensor] = {}
     for path in checkpoint.files:
         state |= read_weights(path)
@@ -193,6 +195,23 @@ def load(
         unexpected=unexpected,
         headless=headless,
     )
+
+
+def _of_parts(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Loaded:
+    """Several networks as one, each under the name of its field."""
+    state: dict[str, Tensor] = {}
+    unexpected: list[str] = []
+    for name, part in checkpoint.parts.items():
+        assert part.layout is not None
+        assert part.model is not None
+        own: dict[str, Tensor] = {}
+        for path in part.files:
+            own |= read_weights(path)
+        mapped, unknown = _under_our_names(part.layout, resolved(part.model), _unwrapped(own))
+        state |= {f"{name}.{key}": value for key, value in mapped.items()}
+        unexpected += [f"{name}/{key}" for key in unknown]
+    model = parse_component("model", {**(checkpoint.model or {}), **changes}, "model")
+    return Loaded(checkpoint=checkpoint, model=model, state=state, unexpected=unexpected, headless=False)
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -157,6 +157,33 @@ class PictureSampler(Protocol):
 
 
 @runtime_checkable
+class Denoiser(Protocol):
+    """Tells noise from what it was added to, under a condition: a class, or a text."""
+
+    def sample_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Shape of what is denoised, for pictures of that size: the picture's own, or that of its latents."""
+        ...
+
+    def to_samples(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Pictures [B, C, H, W] in [-1, 1] as what is denoised; `noise`, of its shape, makes a draw where there is a
+        choice.
+        """
+        ...
+
+    def to_images(self, samples: Tensor) -> Tensor:
+        """Pictures again."""
+        ...
+
+    def embed_condition(self, condition: Tensor) -> Tensor:
+        """Classes [B] or tokens [B, T] as `forward` takes them."""
+        ...
+
+    def __call__(self, samples: Tensor, timesteps: Tensor, condition: Tensor | None = None, /) -> Tensor:
+        """The prediction for noisy samples [B, ...] at times [B]."""
+        ...
+
+
+@runtime_checkable
 class Autoencoder(Protocol):
     """Carries pictures through a code that is smaller than they are."""
 

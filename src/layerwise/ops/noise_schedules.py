@@ -29,7 +29,7 @@ _LEAST_SIGNAL = 2.0**-24
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseProcess:
-    """A schedule, and what the network predicts.
+    """A schedule, and what the network predicts. A part of configurations, which are read without torch.
 
     Args:
         schedule: see the module.
@@ -56,7 +56,7 @@ class NoiseProcess:
         if not self.beta_start <= self.beta_end < 1:
             raise ConfigError(f"beta_start={self.beta_start:g}, beta_end={self.beta_end:g}: must rise and be below 1.")
 
-    def signal_squared(self) -> Tensor:
+    def signal_squared(self) -> "Tensor":
         """a_t^2, float64 [num_timesteps], falling.
 
         Raises:
@@ -81,7 +81,7 @@ class NoiseProcess:
             squared[-1] = _LEAST_SIGNAL
         return squared
 
-    def levels(self, times: Tensor) -> tuple[Tensor, Tensor]:
+    def levels(self, times: "Tensor") -> "tuple[Tensor, Tensor]":
         """a and s, float64, at times of any shape: whole numbers, or any in [0, num_timesteps] for "rectified"."""
         if self.schedule == "rectified":
             noise = times.double() / self.num_timesteps
@@ -89,7 +89,7 @@ class NoiseProcess:
         squared = self.signal_squared().to(times.device)[times.long()]
         return squared.sqrt(), (1 - squared).sqrt()
 
-    def target(self, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def target(self, clean: "Tensor", noise: "Tensor", times: "Tensor") -> "Tensor":
         """What the network should say of the noisy picture [B, ...] at times [B]."""
         if self.prediction == "eps":
             return noise
@@ -100,7 +100,7 @@ class NoiseProcess:
         a, s = (level.to(clean.dtype).view(-1, *[1] * (clean.dim() - 1)) for level in self.levels(times))
         return a * noise - s * clean
 
-    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def add_noise(self, clean: "Tensor", noise: "Tensor", times: "Tensor") -> "Tensor":
         """a x_0 + s e at times [B]."""
         a, s = (level.to(clean.dtype).view(-1, *[1] * (clean.dim() - 1)) for level in self.levels(times))
         return a * clean + s * noise

@@ -66,6 +66,11 @@ class Task(ABC):
             DataError: the data cannot serve this task.
         """
 
+    def bind_objective(self, objective: Any) -> None:  # noqa: B027 - most tasks need nothing of it
+        """Learn from the configuration of the last objective what the network's outputs will mean (the noise process
+        that it learns to go back); called after `bind`.
+        """
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """What `bind` learned, as JSON values; saved beside the weights."""

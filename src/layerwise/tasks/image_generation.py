@@ -1,7 +1,7 @@
 """Image generation: latents in, pictures out, compared with pictures held back."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,18 +12,28 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from layerwise.core.config import NonNegativeInt, PositiveInt
+from layerwise.core.config import NonNegativeFloat, NonNegativeInt, PositiveInt, parse, to_tree
 from layerwise.core.errors import ConfigError, DataError
+from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Splits
-from layerwise.nn.protocols import GenerativeAdversarial, PictureSampler, require
+from layerwise.data.fit import Fit
+from layerwise.data.pictures import decode_image
+from layerwise.nn.protocols import Denoiser, GenerativeAdversarial, PictureSampler, require
+from layerwise.ops.noise_schedules import NoiseProcess
 from layerwise.ops.random import Draws
+from layerwise.ops.samplers import SamplerConfig
 from layerwise.tasks.base import Accumulator, Batch, Task
+from layerwise.tasks.captions import Captions
+from layerwise.tasks.denoising import Conditions, PictureOptions, latent_noise, take_noise_away
 from layerwise.tasks.preprocessing import Normalise
 
 _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at before its principal components
 _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not depend on how many are asked for
+_MOST_TOGETHER = 12_288  # numbers of a sample that is made with others at once: 3 x 64 x 64
 _GRID = 64  # pictures of the report's grids
 _SIDE = 40  # pixels that a picture in a report has at least
+_ROWS, _POINTS = 6, 10  # of the report's picture of walks from noise to picture
+Draw = Callable[[nn.Module, Tensor, Draws, Tensor, Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +44,19 @@ class ImageGenerationConfig:
         components: principal components of the real pictures that the Frechet distance is measured in.
         seed: of the latents that are evaluated and shown in the report, fixed through a run.
         normalise: range of the model's pictures: "symmetric" is [-1, 1], "unit" is [0, 1].
+        condition: what pictures are made to show: nothing in particular, a class, or what a text says.
+        sampler: how a model that takes noise away goes about it, in evaluations and where nothing else is asked for.
+        guidance: how strongly the condition counts then: 1 is the model's own prediction under it.
+        evaluated: pictures made in an evaluation, by each process; None makes as many as there are real ones.
     """
 
     components: PositiveInt = 64
     seed: NonNegativeInt = 0
     normalise: Literal["symmetric", "unit"] = "symmetric"
+    condition: Literal["none", "class", "caption"] = "none"
+    sampler: SamplerConfig = SamplerConfig()
+    guidance: NonNegativeFloat = 1.0
+    evaluated: PositiveInt | None = None
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
@@ -76,15 +94,25 @@ class GenerationMetrics(Accumulator):
         components: at most so many principal components.
         seed: of the latents, hashed with the real picture's sample id.
         lowest: value of a black pixel, -1 or 0; a white one is 1.
+        draw: makes pictures (network, sample ids, draws, tensor of their device and type, batch with the conditions).
+        most: pictures to make; None makes one for each real one.
     """
 
-    def __init__(self, components: int, seed: int, lowest: float = -1.0) -> None:
+    def __init__(
+        self, components: int, seed: int, lowest: float = -1.0, draw: "Draw | None" = None, most: int | None = None
+    ) -> None:
         self.components, self.draws, self.lowest = components, Draws(seed, "image_generation", "evaluation"), lowest
+        self.draw: Draw = draw or (lambda network, ids, draws, like, batch: draw_pictures(network, ids, draws, like))
+        self.left = math.inf if most is None else most
         self.moments: dict[str, Tensor] = {}
 
     def update(self, network: nn.Module, batch: Batch) -> None:
-        images, sample_ids = batch["images"], batch["sample_ids"]
-        fakes = draw_pictures(network, sample_ids, self.draws, images)
+        images, count = batch["images"], int(min(len(batch["images"]), self.left))
+        self.left -= count
+        chosen = {name: column[:count] for name, column in batch.items()}
+        fakes = images[:0]
+        if count:
+            fakes = self.draw(network, chosen["sample_ids"], self.draws, images, chosen)
         if fakes.shape[1:] != images.shape[1:]:
             raise ConfigError(
                 f"The model makes pictures of {tuple(fakes.shape[1:])}, the data has {tuple(images.shape[1:])}."
@@ -94,6 +122,8 @@ class GenerationMetrics(Accumulator):
     def update_from(self, images: Tensor, fakes: Tensor) -> None:
         """Take in real and generated pictures [B, C, H, W] in [lowest, 1] directly."""
         for name, pictures in (("real", images), ("fake", fakes)):
+            if len(pictures) == 0:
+                continue
             x = _values(pictures, self.lowest)
             fresh = {
                 f"{name}_count": torch.tensor(float(len(x)), dtype=torch.float64),
@@ -138,6 +168,7 @@ class GenerationMetrics(Accumulator):
         kept = torch.linalg.eigvalsh(covariance)[-self.components :].sum() / covariance.trace().clamp(min=1e-12)
         return {
             "count": int(self.moments["real_count"]),
+            "made": int(self.moments["fake_count"]),
             "components": self.components,
             "variance_in_components": float(kept),
         }
@@ -162,31 +193,51 @@ class ImageGeneration(Task):
         self.config = config
         self.image_size: list[int] = []
         self.channels = 0
+        self.class_names: list[str] = []
+        self.captions: Captions | None = None
+        self.process: NoiseProcess | None = None
         self._preprocessing: Normalise | None = None
 
     def bind(self, splits: Splits) -> None:
-        first = next(split for split in (splits.train, splits.val, splits.test) if split is not None).collate(
-            torch.tensor([0])
-        )
+        part = next(split for split in (splits.train, splits.val, splits.test) if split is not None)
+        first = part.collate(torch.tensor([0]))
         if "image" not in first:
             raise DataError(f"task=image_generation needs pictures; the data has columns {sorted(first)}.")
+        if self.config.condition == "class":
+            if "labels" not in first or not splits.facts.get("num_classes"):
+                raise DataError("task.condition=class: the data has no classes. task.condition=none does without.")
+            count = int(splits.facts["num_classes"])
+            self.class_names = list(splits.class_names or map(str, range(count)))
+        if self.config.condition == "caption":
+            self.captions = Captions.learn(part)
         self.channels, *self.image_size = first["image"].shape[1:]
         mean, std = (0.5, 0.5) if self.config.normalise == "symmetric" else (0.0, 1.0)
         self._preprocessing = Normalise([mean] * self.channels, [std] * self.channels)
+
+    def bind_objective(self, objective: Any) -> None:
+        self.process = getattr(objective, "process", None)
 
     def state(self) -> dict[str, Any]:
         return {
             "image_size": self.image_size,
             "channels": self.channels,
             "preprocessing": self.preprocessing().config(),
+            "class_names": self.class_names,
+            "captions": None if self.captions is None else self.captions.state(),
+            "process": None if self.process is None else to_tree(self.process),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.image_size, self.channels = state["image_size"], state["channels"]
         self._preprocessing = Normalise(state["preprocessing"]["mean"], state["preprocessing"]["std"])
+        self.class_names = list(state.get("class_names") or [])
+        self.captions = Captions.from_state(state["captions"]) if state.get("captions") else None
+        self.process = parse(NoiseProcess, state["process"], "process") if state.get("process") else None
 
     def facts(self) -> dict[str, Any]:
-        return {"in_channels": self.channels, "image_size": tuple(self.image_size)}
+        facts: dict[str, Any] = {"in_channels": self.channels, "image_size": tuple(self.image_size)}
+        facts["num_classes"] = len(self.class_names)  # 0: none, whether the data has classes or not
+        return facts if self.captions is None else {**facts, "vocab_size": self.captions.tokenizer.vocab_size}
 
     def preprocessing(self) -> Normalise:
         if self._preprocessing is None:
@@ -194,43 +245,202 @@ class ImageGeneration(Task):
         return self._preprocessing
 
     def inputs(self, batch: Batch) -> Batch:
-        return {"images": self.preprocessing()(batch["image"]), "sample_ids": batch["sample_ids"]}
+        found = {"images": self.preprocessing()(batch["image"]), "sample_ids": batch["sample_ids"]}
+        if self.config.condition == "class":
+            found["labels"] = batch["labels"]
+        if self.captions is not None:
+            found |= self.captions.inputs(batch)
+        return found
 
-    def accumulator(self) -> Accumulator:
-        return GenerationMetrics(self.config.components, self.config.seed, self._lowest)
+    def accumulator(self) -> GenerationMetrics:
+        config = self.config
+        return GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, config.evaluated)
 
     @property
     def _lowest(self) -> float:
         return -1.0 if self.config.normalise == "symmetric" else 0.0
 
+    # ---------------------------------------------------------------------------------------------------------- drawing
+
+    def _draw_like(self, network: nn.Module, sample_ids: Tensor, draws: Draws, like: Tensor, batch: Batch) -> Tensor:
+        """Pictures under the conditions that the batch's real ones have."""
+        wanted = batch.get("labels", batch.get("tokens"))
+        return self._draw(network, sample_ids, draws, like, self._conditions(wanted, None), PictureOptions())
+
+    def _draw(
+        self,
+        network: nn.Module,
+        sample_ids: Tensor,
+        draws: Draws,
+        like: Tensor,
+        conditions: Conditions | None,
+        options: PictureOptions,
+        *,
+        last: int | None = None,
+        watch: Callable[[Tensor, int], None] | None = None,
+    ) -> Tensor:
+        """Pictures [B, C, H, W] by whichever way the network has."""
+        if not isinstance(network, Denoiser):
+            return draw_pictures(network, sample_ids, draws, like)
+        if self.process is None:
+            raise ConfigError("The model takes noise away, but nothing says how noise was added when it was trained.")
+        ids, (height, width) = sample_ids.to(like.device), options.size or self.image_size
+        shape = network.sample_shape(height, width)
+        start = made_anew = None
+        if options.image is not None:
+            start = network.to_samples(self._read(options.image, height, width, like)).expand(len(ids), *shape)
+        if options.mask is not None:
+            white = self._read(options.mask, height, width, like).mean(1, keepdim=True) > 0
+            made_anew = F.interpolate(white.float(), shape[1:], mode="nearest")
+        samples = take_noise_away(
+            network,
+            latent_noise(draws, ids, shape, like, last=last),
+            lambda step: draws.normal(ids, shape, f"noise-{step}").to(like.device, like.dtype),
+            process=self.process,
+            walk_config=options.walk(self.config.sampler),
+            conditions=conditions,
+            start=start,
+            strength=1.0 if made_anew is not None else options.strength,
+            made_anew=made_anew,
+            watch=watch,
+        )
+        return network.to_images(samples)
+
+    def _read(self, path: Path, height: int, width: int, like: Tensor) -> Tensor:
+        """A picture file as model input [1, C, H, W]."""
+        raw = decode_image(path, Fit(size=(height, width), interpolation="bicubic"), channels=self.channels)
+        return self.preprocessing()(raw[None]).to(like.device, like.dtype)
+
+    def _conditions(self, wanted: Tensor | None, options: PictureOptions | None) -> Conditions | None:
+        """Conditions for tokens or classes of each sample; without any, none."""
+        if wanted is None:
+            return None
+        guidance = self.config.guidance if options is None or options.guidance is None else options.guidance
+        if self.captions is not None:
+            text = options.negative if options is not None and options.negative is not None else ""
+            unwanted = self.captions.encode([text]).to(wanted.device).expand(len(wanted), -1)
+        else:
+            unwanted = torch.full_like(wanted, len(self.class_names))
+        return Conditions(wanted=wanted, unwanted=unwanted, guidance=guidance)
+
+    def _asked(self, prompt: str | None, sample_ids: Tensor, options: PictureOptions) -> Conditions | None:
+        """What a prompt asks for: a text, or the name of a class; without one every class in turn, or no text.
+
+        Raises:
+            ConfigError: the model knows no prompts, or no such class, or nothing to lead away from.
+        """
+        if options.negative is not None and self.captions is None:
+            raise ConfigError("--negative is a text to lead away from; this model was not trained with texts.")
+        if self.captions is not None:
+            tokens = self.captions.encode([prompt or ""]).expand(len(sample_ids), -1)
+            return self._conditions(tokens.to(sample_ids.device), options)
+        if not self.class_names:
+            if prompt is not None:
+                raise ConfigError("This model generates from noise: leave --prompt out.")
+            return None
+        if prompt is None:
+            return self._conditions(sample_ids % len(self.class_names), options)
+        folded = [name.casefold() for name in self.class_names]
+        if prompt.casefold() not in folded:
+            near = did_you_mean(prompt, self.class_names) or f" The classes are {', '.join(self.class_names[:12])}."
+            raise ConfigError(f"--prompt {prompt!r} is no class that the model was trained on.{near}")
+        return self._conditions(torch.full_like(sample_ids, folded.index(prompt.casefold())), options)
+
+    def make(
+        self,
+        network: nn.Module,
+        count: int,
+        seed: int,
+        prompt: str | None = None,
+        options: PictureOptions | None = None,
+    ) -> Tensor:
+        """uint8 [count, C, H, W] on the CPU; picture i is the same for every count."""
+        options, last = options or PictureOptions(), None
+        if options.interpolate:
+            last = count - 1
+        with torch.no_grad():
+            return make_pictures(
+                network,
+                count,
+                seed,
+                self._lowest,
+                lambda ids, draws, like: self._draw(
+                    network, ids, draws, like, self._asked(prompt, ids.to(like.device), options), options, last=last
+                ),
+                self._together(network, options),
+            )
+
+    def _together(self, network: nn.Module, options: PictureOptions) -> int:
+        """Pictures made at once: large ones one by one."""
+        if not isinstance(network, Denoiser):
+            return _CHUNK
+        return _CHUNK if math.prod(network.sample_shape(*(options.size or self.image_size))) <= _MOST_TOGETHER else 1
+
+    # ---------------------------------------------------------------------------------------------------------- showing
+
     def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
-        """A grid of samples on fixed latents and, with data, one of real pictures."""
+        """A grid of samples on fixed latents, how noise turns into pictures, and, with data, a grid of real ones."""
         found = [("Generated pictures, from the same latents at every evaluation", folder / "generated.png")]
-        save_grid(enlarged(make_pictures(network, _GRID, self.config.seed, self._lowest)), found[0][1])
+        columns = len(self.class_names) or None  # a column a class
+        count = _GRID if columns is None else columns * max(1, _GRID // columns)
+        made = self.make(network, count, self.config.seed)
+        save_grid(enlarged(made), found[0][1], columns=columns)
+        if isinstance(network, Denoiser):
+            caption = "From noise to picture: points of the walk, brought to the deviation of pictures"
+            found.append((caption, folder / "walk.png"))
+            save_grid(enlarged(self._trajectory(network)), found[-1][1], columns=_POINTS)
         real = splits and (splits.val or splits.train)
         if real:
             chosen = torch.linspace(0, len(real) - 1, min(_GRID, len(real))).long()
             found.append(("Real pictures of the validation part", folder / "real.png"))
-            save_grid(enlarged(real.collate(chosen)["image"]), found[1][1])
+            save_grid(enlarged(real.collate(chosen)["image"]), found[-1][1])
         return found
 
+    @torch.no_grad()
+    def _trajectory(self, network: nn.Module) -> Tensor:
+        """uint8 [rows * _POINTS, C, H, W]: each row one picture coming out of noise."""
+        assert isinstance(network, Denoiser)
+        like, ids = next(network.parameters()), torch.arange(_ROWS)
+        points: list[Tensor] = []
+        draws, options = Draws(self.config.seed, "image_generation", "generate"), PictureOptions()
+        conditions = self._asked(None, ids.to(like.device), options)
+        self._draw(network, ids, draws, like, conditions, options, watch=lambda x, _: points.append(x))
+        chosen = [points[round(i * (len(points) - 1) / (_POINTS - 1))] for i in range(_POINTS)]
+        shown = [network.to_images(x / x.std().clamp(min=1.0)) for x in chosen]
+        rows = torch.stack([_to_bytes(images, self._lowest) for images in shown], dim=1)
+        return rows.flatten(0, 1)
+
     def generate(
-        self, network: nn.Module, *, prompt: str | None, count: int, seed: int, out: Path | None
+        self,
+        network: nn.Module,
+        *,
+        prompt: str | None,
+        count: int,
+        seed: int,
+        out: Path | None,
+        options: PictureOptions | None = None,
     ) -> list[dict[str, Any]]:
         """`count` pictures: one PNG with all of them in a grid, or, where `out` is no file name, a folder with a PNG
         each.
 
         Picture i depends on seed and i alone. Without `out` the grid is generated.png in the current folder.
 
+        Args:
+            prompt: a text or the name of a class, where the model was trained with such.
+            options: how the walk from noise to picture goes; of models that take noise away.
+
         Raises:
-            ConfigError: a prompt was given, or another kind of file asked for.
+            ConfigError: a prompt or an option that the model knows nothing of, or another kind of file.
         """
-        if prompt is not None:
-            raise ConfigError("This model generates from noise: leave --prompt out.")
+        if options is not None and not isinstance(network, Denoiser):
+            raise ConfigError(
+                "Steps, guidance and the like are for models that take noise away step by step; this one makes a "
+                "picture at once."
+            )
         out = out or Path("generated.png")
         if out.suffix not in ("", ".png"):
             raise ConfigError(f"-o {out}: must be a file that ends in .png, or a folder.")
-        made = make_pictures(network, count, seed, self._lowest)
+        made = self.make(network, count, seed, prompt, options)
         if out.suffix:
             save_grid(made, out)
             return [{"file": str(out), "count": count, "seed": seed}]
@@ -255,21 +465,35 @@ def draw_pictures(network: nn.Module, sample_ids: Tensor, draws: Draws, like: Te
 
 
 @torch.no_grad()
-def make_pictures(network: nn.Module, count: int, seed: int, lowest: float = -1.0) -> Tensor:
+def make_pictures(
+    network: nn.Module,
+    count: int,
+    seed: int,
+    lowest: float = -1.0,
+    draw: Callable[[Tensor, Draws, Tensor], Tensor] | None = None,
+    chunk: int = _CHUNK,
+) -> Tensor:
     """uint8 [count, C, H, W] on the CPU; picture i is the same for every count. The network's mode is put back.
 
     Args:
         lowest: what the model gives for a black pixel; a white one is 1.
+        draw: makes pictures (sample ids, draws, tensor of their device and type); None: `draw_pictures`.
+        chunk: pictures made at once, always as many, so that no picture's bits depend on `count`.
     """
     like, draws, mode = next(network.parameters()), Draws(seed, "image_generation", "generate"), network.training
     network.eval()
     parts = []
-    for start in range(0, count, _CHUNK):
-        made = draw_pictures(network, torch.arange(start, start + _CHUNK), draws, like).float()
-        scaled = (made - lowest) * (255 / (1 - lowest))
-        parts.append(scaled.round().clamp(0, 255).to(torch.uint8).cpu())
+    for start in range(0, count, chunk):
+        ids = torch.arange(start, start + chunk)
+        made = draw_pictures(network, ids, draws, like) if draw is None else draw(ids, draws, like)
+        parts.append(_to_bytes(made, lowest))
     network.train(mode)
     return torch.cat(parts)[:count]
+
+
+def _to_bytes(pictures: Tensor, lowest: float) -> Tensor:
+    scaled = (pictures.float() - lowest) * (255 / (1 - lowest))
+    return scaled.round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def enlarged(pictures: Tensor) -> Tensor:

@@ -143,6 +143,9 @@ def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> 
     splits = _data(recipe, task, notes)
     if splits is not None:
         task.bind(splits)
+    objective = next((stage.objective for stage in reversed(recipe.stages) if stage.objective), recipe.objective)
+    if objective is not None:
+        task.bind_objective(objective.config)
     facts = {**(splits.facts if splits else {}), **task.facts()}
     model = fill_derived(
         recipe.model, {k: v for k, v in facts.items() if k in DISTINCT_FACTS or _is_unset(recipe.model, k)}, "model"
