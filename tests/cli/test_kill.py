@@ -27,6 +27,22 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "images/fashion-mnist",
         ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3"),
     ),
+    **{
+        recipe: (
+            "images/fashion-mnist",
+            (
+                "model=ddpm-tiny",
+                "data.limit=30",
+                "task.evaluated=8",
+                "task.sampler.steps=2",
+                "max_steps=60",
+                "batch_size=16",
+                "eval.every_steps=40",
+                "keep.every_steps=3",
+            ),
+        )
+        for recipe in ("ddpm_fashion", "flow_fashion")
+    },
     "moco_fashion": (
         "images/fashion-mnist",
         ("max_steps=60", "batch_size=32", "eval.every_steps=40", "keep.every_steps=3"),
