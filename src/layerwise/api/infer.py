@@ -17,6 +17,7 @@ from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.files import is_litter
 from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
+from layerwise.infer.freeze import freeze
 from layerwise.infer.generate import TextCodec, generate_text
 from layerwise.tasks.base import Batch, Task
 from layerwise.tasks.denoising import PictureOptions
@@ -92,12 +93,24 @@ def evaluate(
     )
     part = "test" if splits is None or splits.test is not None else "val"
     with torch.inference_mode():
-        metrics, tables = session.evaluate(part, network)
+        metrics, tables = session.evaluate(part, _prepared(network, task))
     return {
         "run": str(source),
         "metrics": {f"{part}/{name}": value for name, value in metrics.items()},
         "tables": tables,
     }
+
+
+def _prepared(network: torch.nn.Module, task: Task) -> torch.nn.Module:
+    """The network with its batch norms folded and its weights packed, where its task asks for its forward alone and
+    that can be traced; the results are the same up to rounding.
+    """
+    if not task.calls_forward_alone:
+        return network
+    try:
+        return freeze(network)
+    except UnsupportedError:
+        return network
 
 
 def _as_trained(data: Component, task: Task) -> Component:
@@ -166,6 +179,7 @@ def predict(
     if task.predicts is None:
         raise UnsupportedError(f"task={tree['task']['name']} has no predictions on inputs of your own.")
     names = list(inputs) if task.predicts in ("text", "numbers") else expand_inputs(inputs)
+    network = _prepared(network, task)
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         for start in range(0, len(names), batch_size):

@@ -56,6 +56,9 @@ class Task(ABC):
     explains: str | None = None
     # Whether training is on a fixed data set; False for tasks whose batch source acts in an environment.
     needs_data: bool = True
+    # Whether evaluation and predictions call nothing of the network but its forward, so that another module with the
+    # same forward may stand for it.
+    calls_forward_alone: bool = False
 
     @abstractmethod
     def bind(self, splits: Splits) -> None:

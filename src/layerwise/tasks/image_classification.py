@@ -212,6 +212,7 @@ class ImageClassification(PictureTask):
     monitor = ("accuracy", "max")
     predicts = "files"
     explains = "pixels"
+    calls_forward_alone = True
 
     def __init__(self, config: ImageClassificationConfig) -> None:
         super().__init__()

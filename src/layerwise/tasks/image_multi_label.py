@@ -132,6 +132,7 @@ class ImageMultiLabel(PictureTask):
     monitor = ("map", "max")
     predicts = "files"
     explains = "pixels"
+    calls_forward_alone = True
 
     def __init__(self, config: ImageMultiLabelConfig) -> None:
         super().__init__()

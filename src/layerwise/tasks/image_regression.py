@@ -30,6 +30,7 @@ class ImageRegression(PictureTask):
     monitor = ("loss", "min")
     predicts = "files"
     explains = "pixels"
+    calls_forward_alone = True
 
     def __init__(self, config: ImageRegressionConfig) -> None:
         super().__init__()
