@@ -2,14 +2,17 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from layerwise.core.errors import DataError
+
 Batch = dict[str, Tensor]
+Windows = Callable[[Tensor, Tensor], Tensor]
 
 
 class Examples(ABC):
@@ -26,6 +29,18 @@ class Examples(ABC):
     @abstractmethod
     def collate(self, indices: Tensor) -> Batch:
         """The examples at int64 `indices`, collated; always with `sample_ids` [B], stable over epochs and runs."""
+
+    def collate_windows(self, indices: Tensor, windows: Windows, size: tuple[int, int] | None) -> Batch:
+        """As `collate`, with windows of the pictures' files in place of the whole pictures.
+
+        Args:
+            windows: (sample ids [B], rows and columns of their pictures [B, 2]) -> (top, left, height, width) [B, 4].
+            size: height and width that windows are resized to; None takes that of the whole pictures.
+
+        Raises:
+            DataError: there are no picture files.
+        """
+        raise DataError("random_resized_crop.source=file cuts windows out of picture files; this data has none.")
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -100,6 +115,9 @@ class Subset(Examples):
 
     def collate(self, indices: Tensor) -> Batch:
         return self.parent.collate(self.indices.index_select(0, indices))
+
+    def collate_windows(self, indices: Tensor, windows: Windows, size: tuple[int, int] | None) -> Batch:
+        return self.parent.collate_windows(self.indices.index_select(0, indices), windows, size)
 
     def labels(self) -> Tensor | None:
         labels = self.parent.labels()

@@ -13,6 +13,7 @@ from layerwise.core.errors import CheckpointError, ConfigError, DataError
 from layerwise.core.seeding import derive_seed
 from layerwise.data.examples import Batch, Examples
 from layerwise.data.mixing import Mixing
+from layerwise.data.transforms import RandomResizedCrop
 from layerwise.ops.random import Draws, permutation, windowed_permutation
 
 _SHARDS_AT_ONCE = 16  # archives whose examples are shuffled together
@@ -60,6 +61,8 @@ class Feed:
         self.transforms = tuple(each for each in transforms if not isinstance(each, Mixing))
         if tuple(transforms) != (*self.transforms, *self.mixings):
             raise ConfigError("data.augment: transforms that mix samples (mixup, cutmix) come last.")
+        if any(getattr(each, "cuts_files", False) for each in self.transforms[1:]):
+            raise ConfigError("data.augment: random_resized_crop with source=file cuts before all else: name it first.")
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
         self.rank, self.world_size, self.weights, self.lengths = rank, world_size, weights, lengths
         self.steps_per_epoch = len(_sizes(len(examples), self.batch_size))
@@ -151,8 +154,13 @@ class Feed:
         return batch
 
     def _transformed(self, ids: Tensor, draws: Draws) -> Batch:
-        batch = self.examples.collate(ids)
-        for transform in self.transforms:
+        first = self.transforms[0] if self.transforms else None
+        if isinstance(first, RandomResizedCrop) and first.cuts_files:
+            size = first.config.size
+            batch = self.examples.collate_windows(ids, lambda of, sizes: first.windows(of, sizes, draws), size)
+        else:
+            batch, first = self.examples.collate(ids), None
+        for transform in self.transforms[first is not None :]:
             batch = transform(batch, draws)
         return batch
 

@@ -19,13 +19,14 @@ from torch import Tensor
 from layerwise.core.config import Fraction, PositiveFloat, PositiveInt
 from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
-from layerwise.data.examples import Batch, Examples, Splits, TensorExamples
+from layerwise.data.examples import Batch, Examples, Splits, TensorExamples, Windows
 from layerwise.data.files import FileTree, TarTree, open_tree
 from layerwise.data.fit import Fit, FitMode, Interpolation
 from layerwise.data.pictures import (
     MAY_MOVE,
     SUFFIXES,
     Header,
+    OpenPicture,
     UnreadablePicture,
     decode_image,
     moving_note,
@@ -118,6 +119,28 @@ class PictureFiles(Examples):
             "sample_ids": indices.clone(),
         }
 
+    def collate_windows(self, indices: Tensor, windows: Windows, size: tuple[int, int] | None) -> Batch:
+        names = [self.part.names[i] for i in indices.tolist()]
+        opened = _threaded(lambda name: _open(self.part, name), names)
+        boxes = windows(indices, torch.tensor([[each.height, each.width] for each in opened]).view(-1, 2)).tolist()
+        wanted = size or self.fit.size
+        # Pixel by pixel in memory, as they are decoded and as convolutions take them.
+        layout = torch.channels_last
+        images = torch.empty(len(names), self.channels, *wanted, dtype=torch.uint8, memory_format=layout)
+
+        def cut(place: int) -> None:
+            try:
+                images[place] = opened[place].window(boxes[place], wanted, self.channels)
+            except UnreadablePicture as error:
+                raise _named(error, self.part, names[place]) from error
+
+        _threaded(cut, range(len(names)))
+        return {
+            "image": images,
+            "labels": self._labels.index_select(0, indices),
+            "sample_ids": indices.clone(),
+        }
+
     def fingerprint(self) -> str:
         """Hash of names, decoded size and each file's length and first bytes (reading all of a large set would take
         minutes).
@@ -151,8 +174,20 @@ def _decode(part: Part, name: str, fit: Fit, channels: int) -> Tensor:
     try:
         return decode_image(part.tree.read(name), fit, channels)
     except (OSError, UnreadablePicture) as error:
-        reason = str(error).removeprefix("the picture cannot be read as a picture: ").removesuffix(".")
-        raise UnreadablePicture(f"{part.tree.path(name)} cannot be read as a picture: {reason}.") from error
+        raise _named(error, part, name) from error
+
+
+def _open(part: Part, name: str) -> OpenPicture:
+    try:
+        return OpenPicture(part.tree.read(name))
+    except (OSError, UnreadablePicture) as error:
+        raise _named(error, part, name) from error
+
+
+def _named(error: Exception, part: Part, name: str) -> UnreadablePicture:
+    """The error with the file's path."""
+    reason = str(error).removeprefix("the picture cannot be read as a picture: ").removesuffix(".")
+    return UnreadablePicture(f"{part.tree.path(name)} cannot be read as a picture: {reason}.")
 
 
 def _threaded(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -331,19 +366,21 @@ class ImageFolder:
         made: dict[str, Examples] = {}
         kept: dict[str, Part] = {}
         broken: list[str] = []
+        cut_anew = any(getattr(transform.config, "source", None) == "file" for transform in self.config.augment)
         for name, part in parts.items():
-            pixels = torch.empty(len(part.names) if in_memory else 0, channels, *fit.size, dtype=torch.uint8)
+            held = in_memory and not (name == "train" and cut_anew)
+            pixels = torch.empty(len(part.names) if held else 0, channels, *fit.size, dtype=torch.uint8)
 
-            def decode(place: int, part: Part = part, pixels: Tensor = pixels) -> str | None:
+            def decode(place: int, part: Part = part, pixels: Tensor = pixels, held: bool = held) -> str | None:
                 try:
                     image = _decode(part, part.names[place], fit, channels)
                 except UnreadablePicture as error:
                     return str(error)
-                if in_memory:
+                if held:
                     pixels[place] = image
                 return None
 
-            looked_at = range(len(part.names)) if in_memory or self.config.on_error == "skip" else range(0)
+            looked_at = range(len(part.names)) if held or self.config.on_error == "skip" else range(0)
             wrong = {
                 place: problem for place, problem in enumerate(_threaded(decode, looked_at)) if problem is not None
             }
@@ -351,7 +388,7 @@ class ImageFolder:
             good = [place for place in range(len(part.names)) if place not in wrong]
             kept[name] = Part(part.tree, [part.names[i] for i in good], [part.classes[i] for i in good])
             labels = torch.tensor([position[c] for c in kept[name].classes], dtype=torch.int64)
-            if in_memory:
+            if held:
                 made[name] = TensorExamples({"image": pixels[good] if wrong else pixels, "labels": labels})
             else:
                 made[name] = PictureFiles(kept[name], labels, fit, channels)

@@ -68,6 +68,9 @@ class RandomResizedCropConfig:
         size: height and width of the result; None takes the picture's.
         scale: smallest and largest share of the picture's area.
         ratio: smallest and largest width / height.
+        source: what it is cut out of. "picture" is the one brought to `data.size`, decoded once and kept where memory
+            allows; "file" is the file's own, of whatever size and shape, as published for ImageNet: the window is
+            resized with antialiasing, nothing is lost to an earlier resizing, and every batch decodes its files.
     """
 
     size: tuple[PositiveInt, PositiveInt] | None = None
@@ -76,6 +79,7 @@ class RandomResizedCropConfig:
         1.0,
     )
     ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 4 / 3)
+    source: Literal["picture", "file"] = "picture"
 
     def __post_init__(self) -> None:
         for name, (low, high) in {"scale": self.scale, "ratio": self.ratio}.items():
@@ -189,26 +193,34 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 
 
 def _boxes(
-    draws: Draws, ids: Tensor, name: str, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+    draws: Draws,
+    ids: Tensor,
+    name: str,
+    size: tuple[int, int] | tuple[Tensor, Tensor],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole-pixel (top, left, height, width), int64 [B] each, of boxes with area and shape in range that fit into the
     picture.
 
     Ten tries a sample; where none fits, the centred box with the nearest allowed shape (as torchvision's
     RandomResizedCrop).
+
+    Args:
+        size: rows and columns of the pictures, one pair for all or int64 [B] each.
     """
-    rows, columns = size
+    rows, columns = (side if isinstance(side, Tensor) else ids.new_full((len(ids),), side) for side in size)
     u = draws.uniform(ids, (10, 2), name, torch.float64)
-    area = rows * columns * _between(u[..., 0], *scale)
+    area = (rows * columns)[:, None] * _between(u[..., 0], *scale)
     shape = torch.exp(_between(u[..., 1], math.log(ratio[0]), math.log(ratio[1])))
     heights, widths = (area / shape).sqrt().round().long(), (area * shape).sqrt().round().long()
-    fits = (heights >= 1) & (heights <= rows) & (widths >= 1) & (widths <= columns)
+    fits = (heights >= 1) & (heights <= rows[:, None]) & (widths >= 1) & (widths <= columns[:, None])
     first = fits.long().argmax(1, keepdim=True)
     height, width = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
-    nearest = min(max(columns / rows, ratio[0]), ratio[1])
+    nearest = (columns.double() / rows).clamp(*ratio)
     none = ~fits.any(1)
-    height = torch.where(none, min(rows, max(1, round(columns / nearest))), height)
-    width = torch.where(none, min(columns, max(1, round(rows * nearest))), width)
+    height = torch.where(none, torch.minimum(rows, (columns / nearest).round().long().clamp(min=1)), height)
+    width = torch.where(none, torch.minimum(columns, (rows * nearest).round().long().clamp(min=1)), width)
     place = draws.uniform(ids, (2,), f"{name}-place", torch.float64)
     place = torch.where(none[:, None], torch.full_like(place, 0.5), place)
     top = (place[:, 0] * (rows - height + 1)).floor().long()
@@ -240,7 +252,18 @@ class Flip:
         name = f"flip-{self.config.direction}"
         chosen = draws.uniform(ids, (), name) < self.config.probability
         mirrored = image.flip(3 if self.config.direction == "horizontal" else 2)
-        return {**batch, "image": torch.where(chosen[:, None, None, None], mirrored, image)}
+        # Whole pictures are put back: choosing pixel by pixel takes far longer than mirroring.
+        others = (~chosen).nonzero().view(-1)
+        _as_rows(mirrored).index_copy_(0, others, _as_rows(image).index_select(0, others))
+        return {**batch, "image": mirrored}
+
+
+def _as_rows(image: Tensor) -> Tensor:
+    """Each picture as it lies in memory, [B, C * H * W]; a view, but for pictures laid out otherwise than contiguous or
+    channels last.
+    """
+    last = not image.is_contiguous() and image.is_contiguous(memory_format=torch.channels_last)
+    return (image.permute(0, 2, 3, 1) if last else image).reshape(len(image), -1)
 
 
 class Shift:
@@ -295,11 +318,30 @@ def _pad_reflect(image: Tensor, pad: int) -> Tensor:
 
 class RandomResizedCrop:
     """A box of random area and shape, resized bilinearly (without antialiasing: choose `size` at most that of the
-    pictures).
+    pictures). Out of files it is cut while they are decoded: `windows` says where.
     """
 
     def __init__(self, config: RandomResizedCropConfig) -> None:
         self.config = config
+
+    @property
+    def cuts_files(self) -> bool:
+        """Whether the window is the file's own, so that `windows` is asked in place of calling this."""
+        return self.config.source == "file"
+
+    def windows(self, ids: Tensor, sizes: Tensor, draws: Draws) -> Tensor:
+        """Where to cut.
+
+        Args:
+            ids: samples, int64 [B].
+            sizes: rows and columns of each sample's picture, int64 [B, 2].
+
+        Returns:
+            (top, left, height, width) of each, int64 [B, 4].
+        """
+        rows, columns = sizes.unbind(1)
+        found = _boxes(draws, ids, "random_resized_crop", (rows, columns), self.config.scale, self.config.ratio)
+        return torch.stack(found, 1)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         image, ids = images_of(batch)

@@ -61,7 +61,11 @@ def _on_imagenet(model: str, **sgd: float) -> Recipe:
     return Recipe(
         task=component("image_classification"),
         model=component(model),
-        data=component("image_folder", size=[224, 224], augment=[component("random_resized_crop"), component("flip")]),
+        data=component(
+            "image_folder",
+            size=[224, 224],
+            augment=[component("random_resized_crop", source="file"), component("flip")],
+        ),
         objective=component("cross_entropy"),
         optimizer=component("SGD", momentum=0.9, **sgd),
         schedule=component("step", milestones=[30.0, 60.0, 80.0]),

@@ -28,6 +28,12 @@ class Normalise(nn.Module):
         self.register_buffer("shift", (-torch.tensor(self.mean) / deviation)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
+        if not image.is_contiguous() and image.is_contiguous(memory_format=torch.channels_last):
+            # Along a row in memory the channels alternate: one long row of factors, a third of the time.
+            count, channels, height, width = image.shape
+            rows = image.permute(0, 2, 3, 1).reshape(count, height, width * channels).to(torch.float32, copy=True)
+            rows.mul_(self.scale.view(-1).repeat(width)).add_(self.shift.view(-1).repeat(width))
+            return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
         return image.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift)  # half the time of addcmul
 
     def config(self) -> dict[str, Any]:
