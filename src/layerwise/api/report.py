@@ -106,7 +106,7 @@ def write_final_report(
         ]
         if close:
             console.info(
-                f"The intervals of the network and of {' and '.join(close)} overlap: on this data they cannot be told "
+                f"The intervals of the network and of {', '.join(close)} overlap: on this data they cannot be told "
                 "apart."
             )
     for remark in remarks:
