@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,9 @@ from bench import calibration, measure
 
 NAMES = (
     "chunked_cross_entropy",
+    "cifar_training",
     "data_path",
+    "jpeg_folder",
     "loop_overhead",
     "mnist_99",
     "optimizer_step",
@@ -27,13 +30,19 @@ NAMES = (
     "save_stall",
     "startup",
     "tabular_epoch",
+    "vision_inference",
+    "vision_training",
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads, of: {', '.join(NAMES)}; none runs all")
-    names = parser.parse_args().names or NAMES
+    parser.add_argument(
+        "--try", action="store_true", dest="once", help="one turn of every side, and nothing is written"
+    )
+    asked = parser.parse_args()
+    names = asked.names or NAMES
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         parser.error(f"no workload {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -44,12 +53,16 @@ def main() -> None:
     calibrated: dict[int, measure.Calibration] = {}
     for name in names:
         workload: measure.Workload = importlib.import_module(f"bench.{name}").WORKLOAD
+        if asked.once:
+            workload = replace(workload, launches=1, turns=1, windows=1)
         threads = workload.threads or calibration.cores()
         if threads not in calibrated:
             calibrated[threads] = measure.calibrate(threads)
             _show_calibration(console, machine, calibrated[threads])
         found = measure.run(workload, calibrated[threads])
         _show(console, name, found)
+        if asked.once:
+            continue
         facts = {
             "name": name,
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -60,7 +73,8 @@ def main() -> None:
         (folder / f"{name}.json").write_text(
             json.dumps(_rounded({**facts, **found}), indent=2) + "\n", encoding="utf-8"
         )
-    console.print(f"written to {folder.relative_to(measure.ROOT)}")
+    if not asked.once:
+        console.print(f"written to {folder.relative_to(measure.ROOT)}")
 
 
 def _versions() -> dict[str, str]:
