@@ -164,8 +164,9 @@ def _overwrite(made: fx.GraphModule) -> None:
     """
 
     def fused(node: object) -> bool:
-        called = isinstance(node, fx.Node) and node.op == "call_module"
-        return called and isinstance(made.get_submodule(str(node.target)), FusedConv2d)
+        if not isinstance(node, fx.Node) or node.op != "call_module":
+            return False
+        return isinstance(made.get_submodule(str(node.target)), FusedConv2d)
 
     place = {node: index for index, node in enumerate(made.graph.nodes)}
     for node in made.graph.nodes:
