@@ -119,7 +119,7 @@ def test_null_and_missing_keys_in_json_lines_are_no_values(tmp_path: Path) -> No
         ("a.csv", "", "is empty"),
         ("a.csv", "text,label\n", "has a header and no rows"),
         ("a.csv", "text,label\n,x\n,y\n", "the column 'text' is empty"),
-        ("a.csv", "text,label\na,\n,y\n", "no row has both"),
+        ("a.csv", "text,label\na,\n,y\n", "no row has 'text' and 'label'"),
         ("a.csv", b"text,label\n\xff\xfe,x\n", "data.encoding"),
         ("a.csv", "text,label\na,b,c\n", "line 2: 3 cells"),
         ("a.csv", "text,label\na\0b,x\n", "NUL"),

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -381,14 +382,46 @@ class SubwordTokenizer:
         Args:
             max_tokens: the longest text that the network takes, where a file did not say it.
         """
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **self.config}
-        config |= {f"{role}_token": token for role, token in self.specials.given().items()}
-        if max_tokens is not None:
-            config.setdefault("model_max_length", max_tokens)
-        return {_TOKENIZER: self.definition(), _CONFIG: config}
+        return _files(self.definition(), self.specials.given(), self.config, max_tokens)
+
+
+def without_definition(state: Mapping[str, Any]) -> tuple[Tree, dict[str, Tree]]:
+    """A tokeniser's state with its definition in a file of its own, and the files by name: those from which
+    transformers makes an equal tokeniser. Tokenisers of other kinds have no files.
+    """
+    if state.get("kind") != "subword":
+        return dict(state), {}
+    reference = {key: value for key, value in state.items() if key != "definition"}
+    return {**reference, "file": _TOKENIZER}, _files(state["definition"], state["specials"], state["config"], None)
+
+
+def with_definition(state: Mapping[str, Any], folder: Path) -> Tree:
+    """What `without_definition` took apart, read from the folder with its files.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    if state.get("kind") != "subword" or "file" not in state:
+        return dict(state)
+    path = folder / _TOKENIZER
+    try:
+        definition = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as a tokeniser: {error}.") from error
+    return {**{key: value for key, value in state.items() if key != "file"}, "definition": definition}
 
 
 # ------------------------------------------------------------------------------------------------------------- details
+
+
+def _files(
+    definition: Tree, specials: Mapping[str, str], own: Mapping[str, Any], max_tokens: int | None
+) -> dict[str, Tree]:
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **own}
+    config |= {f"{role}_token": token for role, token in specials.items()}
+    if max_tokens is not None:
+        config.setdefault("model_max_length", max_tokens)
+    return {_TOKENIZER: definition, _CONFIG: config}
 
 
 def tokenizers_library() -> Any:

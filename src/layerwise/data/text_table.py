@@ -41,6 +41,7 @@ class TextTableConfig(DataConfig):
     Args:
         text: the column with the texts.
         label: the column with the classes.
+        pair: the column with the second text of each row, where classes are of pairs of texts.
         test: test data: a share of train (0: none), or a path to a file of the same columns; None takes the file named
             test, else a tenth of train.
         columns: names of the columns, for CSV files without a header line.
@@ -50,6 +51,7 @@ class TextTableConfig(DataConfig):
 
     text: str = "text"
     label: str = "label"
+    pair: str | None = None
     test: Fraction | str | None = None
     columns: tuple[str, ...] = ()
     delimiter: str | None = None
@@ -62,6 +64,7 @@ class TextFile:
 
     text: str = "text"
     label: str = "label"
+    pair: str | None = None
     columns: tuple[str, ...] = ()
     delimiter: str | None = None
     encoding: str = "utf-8-sig"
@@ -82,6 +85,7 @@ class TextTable:
         self.file = TextFile(
             text=config.text,
             label=config.label,
+            pair=config.pair,
             columns=config.columns,
             delimiter=config.delimiter,
             encoding=config.encoding,
@@ -101,7 +105,8 @@ class TextTable:
         for part, table in rows.items():
             labels = torch.tensor([position[cell] for cell in table.columns[self.config.label]], dtype=torch.int64)
             try:
-                made[part] = TextExamples(table.columns[self.config.text], {"labels": labels})
+                seconds = None if self.config.pair is None else table.columns[self.config.pair]
+                made[part] = TextExamples(table.columns[self.config.text], {"labels": labels}, seconds)
             except DataError as error:
                 raise DataError(f"{table.name}: {error}") from error
         return Splits(
@@ -120,7 +125,7 @@ class TextTable:
 
     def _table(self, data: bytes, name: str) -> Table:
         table = read_rows(data, name, self.file)
-        for option, column in (("text", self.config.text), ("label", self.config.label)):
+        for option, column in self._wanted().items():
             if column not in table.columns:
                 raise DataError(
                     f"{name} has no column {column!r}; columns: {', '.join(table.columns)}. Name the one with the "
@@ -128,11 +133,16 @@ class TextTable:
                 )
         return table
 
+    def _wanted(self) -> dict[str, str]:
+        """Option -> column, of those that every file must have."""
+        named = {"text": self.config.text, "label": self.config.label, "pair": self.config.pair}
+        return {option: column for option, column in named.items() if column is not None}
+
     def _filled(self, table: Table) -> Table:
-        """The rows that have a text and a label."""
-        texts, labels = table.columns[self.config.text], table.columns[self.config.label]
-        kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label]
-        for column, cells in ((self.config.text, texts), (self.config.label, labels)):
+        """The rows that have a text (or both of a pair) and a label."""
+        wanted = {column: table.columns[column] for column in self._wanted().values()}
+        kept = [i for i in range(len(table)) if all(cells[i] for cells in wanted.values())]
+        for column, cells in wanted.items():
             if absent := [line for line, cell in zip(table.lines, cells, strict=True) if not cell]:
                 if len(absent) == len(table):
                     raise DataError(f"{table.name}: the column {column!r} is empty.")
@@ -141,10 +151,10 @@ class TextTable:
                     f"is line {absent[0]})."
                 )
         if not kept:
-            raise DataError(f"{table.name}: no row has both {self.config.text!r} and {self.config.label!r}.")
+            raise DataError(f"{table.name}: no row has {' and '.join(map(repr, wanted))}.")
         return Table(
             table.name,
-            {self.config.text: [texts[i] for i in kept], self.config.label: [labels[i] for i in kept]},
+            {column: [cells[i] for i in kept] for column, cells in wanted.items()},
             [table.lines[i] for i in kept],
         )
 
@@ -175,7 +185,7 @@ def read_rows(data: bytes, name: str, file: TextFile) -> Table:
     """
     ending = PurePosixPath(name.lower().removesuffix(".gz")).suffix
     if ending == ".parquet":
-        return _read_parquet(data, name, (file.text, file.label))
+        return _read_parquet(data, name, [c for c in (file.text, file.label, file.pair) if c is not None])
     if ending in (".jsonl", ".ndjson"):
         return _read_json_lines(data, name, file.encoding)
     limit = csv.field_size_limit(max(len(data), 1 << 17))  # the module's own is 131,072 characters a cell

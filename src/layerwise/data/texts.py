@@ -1,4 +1,5 @@
-"""Examples that are texts. Raw column `text`: the UTF-8 bytes, uint8 [B, L], filled up with zeros at the end.
+"""Examples that are texts. Raw column `text`: the UTF-8 bytes, uint8 [B, L], filled up with zeros at the end;
+of pairs of texts, the second ones are in the column `pair`.
 
 Bytes are the raw form as pixels are that of pictures: a task makes its model inputs from them (tokens and a mask), the
 same way in training and in prediction.
@@ -40,6 +41,7 @@ class TextExamples(Examples):
     Args:
         texts: one an example.
         columns: name -> tensor [N, ...]: `labels` int64, or others.
+        seconds: the second text of each example, where examples are pairs.
 
     Raises:
         DataError: a text has a NUL character, which would not come back.
@@ -50,18 +52,18 @@ class TextExamples(Examples):
         [b'bad']
     """
 
-    def __init__(self, texts: Sequence[str], columns: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, texts: Sequence[str], columns: Mapping[str, Tensor], seconds: Sequence[str] | None = None
+    ) -> None:
+        if seconds is not None and len(seconds) != len(texts):
+            raise ValueError(f"{len(texts)} texts and {len(seconds)} second texts")
         if wrong := {name: len(column) for name, column in columns.items() if len(column) != len(texts)}:
             raise ValueError(f"{len(texts)} texts and columns of other lengths: {wrong}")
         self._texts, self.columns = list(texts), dict(columns)
-        encoded = [text.encode() for text in self._texts]
-        if any(b"\0" in each for each in encoded):
-            at = next(i for i, each in enumerate(encoded) if b"\0" in each)
-            raise DataError(f"Text {at} has a NUL character: the file is not plain text, or damaged.")
-        self._lengths = torch.tensor([len(each) for each in encoded], dtype=torch.int64)
-        self._starts = self._lengths.cumsum(0) - self._lengths
-        # One more byte, so that the place of an empty text at the end is inside.
-        self._bytes = torch.from_numpy(np.frombuffer(b"".join([*encoded, b"\0"]), np.uint8).copy())
+        self._columns = {"text": _Bytes(self._texts)}
+        if seconds is not None:
+            self._columns["pair"] = _Bytes(seconds)
+        self._seconds = None if seconds is None else list(seconds)
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -70,12 +72,13 @@ class TextExamples(Examples):
     def texts(self) -> Sequence[str]:
         return self._texts
 
+    @property
+    def seconds(self) -> Sequence[str] | None:
+        """The second text of every example, where examples are pairs."""
+        return self._seconds
+
     def collate(self, indices: Tensor) -> Batch:
-        lengths = self._lengths.index_select(0, indices)
-        places = torch.arange(int(lengths.max()) if len(lengths) else 0)
-        there = places < lengths[:, None]
-        at = torch.where(there, self._starts.index_select(0, indices)[:, None] + places, 0)
-        batch = {"text": torch.where(there, self._bytes[at], 0)}
+        batch = {name: held.collate(indices) for name, held in self._columns.items()}
         batch |= {name: column.index_select(0, indices) for name, column in self.columns.items()}
         return {**batch, "sample_ids": indices}
 
@@ -84,12 +87,38 @@ class TextExamples(Examples):
         return labels if labels is not None and labels.dim() == 1 and not labels.is_floating_point() else None
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self._lengths.numpy().tobytes() + self._bytes.numpy().tobytes())
+        digest = hashlib.sha256(b"".join(held.raw() for held in self._columns.values()))
         for name, column in sorted(self.columns.items()):
             digest.update(f"{name}{tuple(column.shape)}{column.dtype}".encode() + column.numpy().tobytes())
         return digest.hexdigest()[:32]
 
     def content_keys(self) -> NDArray[np.int64]:
         """64 bits of a hash of each text, blanks at its ends and between words counted once: copies are found by it."""
-        digests = (hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest() for text in self._texts)
+        seconds = self._seconds or [""] * len(self._texts)
+        joined = (" ".join(f"{a} {b}".split()) for a, b in zip(self._texts, seconds, strict=True))
+        digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in joined)
         return np.frombuffer(b"".join(digests), np.int64)
+
+
+class _Bytes:
+    """A column of texts behind one another."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        encoded = [text.encode() for text in texts]
+        if any(b"\0" in each for each in encoded):
+            at = next(i for i, each in enumerate(encoded) if b"\0" in each)
+            raise DataError(f"Text {at} has a NUL character: the file is not plain text, or damaged.")
+        self.lengths = torch.tensor([len(each) for each in encoded], dtype=torch.int64)
+        self.starts = self.lengths.cumsum(0) - self.lengths
+        # One more byte, so that the place of an empty text at the end is inside.
+        self.bytes = torch.from_numpy(np.frombuffer(b"".join([*encoded, b"\0"]), np.uint8).copy())
+
+    def collate(self, indices: Tensor) -> Tensor:
+        lengths = self.lengths.index_select(0, indices)
+        places = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        there = places < lengths[:, None]
+        at = torch.where(there, self.starts.index_select(0, indices)[:, None] + places, 0)
+        return torch.where(there, self.bytes[at], 0)
+
+    def raw(self) -> bytes:
+        return self.lengths.numpy().tobytes() + self.bytes.numpy().tobytes()
