@@ -9,8 +9,8 @@ import torch
 
 import layerwise as lw
 from layerwise.core.errors import CheckpointError, ConfigError, MissingExtraError, UnsupportedError
+from layerwise.data import hub
 from layerwise.data.fit import Fit
-from layerwise.interop import hub
 from layerwise.interop.layouts import layouts_of, recognise
 from layerwise.interop.preprocessing import Preprocessing
 from layerwise.interop.rules import to_theirs

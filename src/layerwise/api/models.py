@@ -12,6 +12,7 @@ from layerwise.core.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from layerwise.data.subword import SubwordTokenizer
     from layerwise.interop.preprocessing import Preprocessing
     from layerwise.interop.weights import LoadReport
 
@@ -88,7 +89,7 @@ def load_pretrained(source: str | Path, model: str | None = None, **overrides: A
     from layerwise.interop.weights import fit, load
 
     loaded = load(source, model, overrides)
-    if getattr(loaded.model.config, "num_classes", 1) is None:
+    if getattr(loaded.model.config, "num_classes", 1) is None and loaded.headless:
         raise ConfigError(f"{source} has no classifier: say for how many classes with num_classes=...")
     network = loaded.model.build()
     return network.eval(), fit(network, loaded)
@@ -101,6 +102,7 @@ def save_pretrained(
     *,
     preprocessing: "Preprocessing | None" = None,
     class_names: Sequence[str] = (),
+    tokenizer: "SubwordTokenizer | None" = None,
 ) -> None:
     """Write a network's weights and configuration to a directory.
 
@@ -108,8 +110,8 @@ def save_pretrained(
         model: a network of this package.
         directory: made if missing.
         format: "layerwise", or the library whose layout is written: "timm", "torchvision", "transformers".
-        preprocessing, class_names: written beside the weights in another library's layout, where they are given;
-            `layerwise export RUN` takes both from the run.
+        preprocessing, class_names, tokenizer: written beside the weights in another library's layout, where they are
+            given; `layerwise export RUN` takes all from the run.
 
     Raises:
         UnsupportedError: the library has no such architecture, or the network is none of this package's models.
@@ -122,7 +124,16 @@ def save_pretrained(
         return
     from layerwise.interop.save import save
 
-    save(model, component, Path(directory), format, preprocessing=preprocessing, class_names=class_names)
+    config: Any = model.config
+    save(
+        model,
+        component,
+        Path(directory),
+        format,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        tokenizer=None if tokenizer is None else tokenizer.files(getattr(config, "max_seq_len", None)),
+    )
 
 
 def train(

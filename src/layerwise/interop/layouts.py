@@ -19,9 +19,13 @@ from layerwise.interop.preprocessing import Preprocessing, from_tree, imagenet
 from layerwise.interop.rules import Rule
 
 Tree = dict[str, Any]
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 # Fields of models' configurations that act in training only: no checkpoint depends on them.
-TRAINING_ONLY = ("dropout", "attention_dropout", "auxiliary_dropout", "drop_path", "momentum", "zero_init_residual")
+TRAINING_ONLY = (
+    "dropout", "attention_dropout", "auxiliary_dropout", "drop_path", "momentum", "zero_init_residual",
+    "classifier_dropout",
+)  # fmt: skip
 
 
 def no_rules(config: Any) -> tuple[Rule, ...]:
@@ -51,6 +55,7 @@ class Layout:
         weights: name of the weights file that is written.
         prefix: what names begin with unless the file holds the body without the head.
         ignored: patterns of their names that do not take part in the function.
+        older: ends of names in older files -> what they are now.
         fixed: of our configuration: fields that the library's files have no word for -> the value it has built in.
         assumed: (height, width) -> preprocessing of its published weights, for files that do not say.
         parts: of a model of several networks, each a folder with a layout of its own: fields of our configuration that
@@ -69,6 +74,7 @@ class Layout:
     weights: str = "model.safetensors"
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    older: Mapping[str, str] = field(default_factory=dict)
     fixed: Callable[[Any], Mapping[str, Any]] = nothing_fixed
     assumed: Callable[[int, int], Preprocessing] = imagenet
     parts: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +96,7 @@ class Checkpoint:
         class_names: in order of label, where they are known.
         parts: of a model of several networks: field of our configuration -> its checkpoint; `files` is empty.
         companions: files beside the networks that say how the model is used, by folder and name.
+        tokenizer: the folder in which the tokeniser of its texts lies.
     """
 
     source: str
@@ -102,6 +109,7 @@ class Checkpoint:
     class_names: tuple[str, ...] = ()
     parts: Mapping[str, "Checkpoint"] = field(default_factory=dict)
     companions: Mapping[str, Path] = field(default_factory=dict)
+    tokenizer: Path | None = None
 
 
 @cache
@@ -193,6 +201,7 @@ def _directory(source: str, folder: Path, config: Tree) -> Checkpoint:
                 layout=layout,
                 preprocessing=layout.preprocessing(files, where),
                 class_names=_class_names(config, where),
+                tokenizer=folder if any((folder / name).is_file() for name in _TOKENIZERS) else None,
             )
     named = next(filter(None, map(config.get, ("architecture", "architectures", "model_type", "_class_name"))), None)
     if named:
@@ -221,6 +230,7 @@ def _own(source: str, folder: Path, config: Tree) -> Checkpoint:
         tied=config["tied"],
         preprocessing=preprocessing,
         class_names=tuple(map(str, state.get("class_names") or ())),
+        tokenizer=folder if isinstance(state.get("tokenizer"), dict) else None,
     )
 
 
@@ -281,7 +291,7 @@ def _from_hub(source: str) -> Path:
         MissingExtraError: huggingface_hub is not installed.
         UnsupportedError: it is not in the cache and the network is forbidden or out of reach.
     """
-    from layerwise.interop.hub import fetch, is_hub_id
+    from layerwise.data.hub import fetch, is_hub_id
 
     if not is_hub_id(source):
         names = discovery.declarations("layerwise.nn.init").SCALE_FREE  # what `init` may be beside a checkpoint

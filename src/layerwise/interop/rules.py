@@ -90,7 +90,7 @@ class Concat:
 
 
 class Tie:
-    """Several of their names for one tensor of ours.
+    """Several of their names for one tensor of ours; a file may have any of them.
 
     Raises:
         CheckpointError: their tensors differ: they are not tied in this checkpoint.
@@ -175,6 +175,8 @@ def _mapped(
         sources, targets = sides(entry)
         for text in _matches(sources, left):
             names = [source.replace("*", text) for source in sources]
+            if isinstance(entry.operation, Tie):
+                names = [name for name in names if name in left]
             if absent := [name for name in names if name not in left]:
                 incomplete += absent
                 continue

@@ -1,7 +1,7 @@
 """A network of ours in another library's layout."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,15 @@ def save(
     *,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
+    tokenizer: Mapping[str, Tree] | None = None,
 ) -> list[Path]:
-    """Write weights, configuration, preprocessing and class names as the library keeps them.
+    """Write weights, configuration, preprocessing, class names and tokeniser as the library keeps them.
 
     Args:
         model: the resolved component of the network.
         folder: made if missing; files are replaced atomically.
         library: "timm", "torchvision", "transformers" ...
+        tokenizer: files of the tokeniser by name.
 
     Returns:
         The files.
@@ -58,6 +60,7 @@ def save(
     if preprocessing is not None:
         for name, entries in layout.write_preprocessing(preprocessing).items():
             trees[name] = _merged(trees.get(name, {}), entries)
+    trees |= tokenizer or {}
     state: dict[str, Tensor] = {n: v.detach().cpu() for n, v in network.state_dict().items()}
     if rules := layout.rules(model.config):
         mapped = to_theirs(rules, state)
@@ -84,8 +87,10 @@ def _save_parts(network: nn.Module, model: Component, folder: Path, layout: Layo
 
 
 def _weights_bytes(state: dict[str, Tensor], name: str) -> bytes:
-    if name.endswith(".safetensors"):
-        return safetensors_bytes(state, metadata={"format": "pt"})
+    if name.endswith(".safetensors"):  # which has one name a tensor: libraries tie the others again
+        places = {value.data_ptr(): first for first, value in reversed(state.items()) if value.numel()}
+        once = {n: value for n, value in state.items() if places.get(value.data_ptr(), n) == n}
+        return safetensors_bytes(once, metadata={"format": "pt"})
     buffer = io.BytesIO()
     torch.save(state, buffer)  # the library's own form; tensors only, so that it loads with weights_only
     return buffer.getvalue()

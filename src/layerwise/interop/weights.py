@@ -70,6 +70,7 @@ class LoadReport:
         missing: of the network and not in the checkpoint.
         misfit: of another shape than the network's.
         unexpected: of the checkpoint and without a place here, under its own names.
+        unused: of another head than the network's.
     """
 
     source: str
@@ -81,6 +82,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     misfit: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -96,6 +98,8 @@ class LoadReport:
             found.append(f"Left as initialised, missing: {_some(self.missing)}.")
         if self.unexpected:
             found.append(f"Not used: {_some(self.unexpected)}.")
+        if self.unused:
+            found.append(f"Not used, of another head: {_some(self.unused)}.")
         return found
 
     def check(self, *, extra: bool) -> None:
@@ -133,6 +137,7 @@ class Loaded:
         state: tensors.
         unexpected: their names without a place in ours.
         headless: whether the checkpoint has no classifier.
+        head: what the checkpoint itself says is read off its network, where its architecture has a choice.
     """
 
     checkpoint: Checkpoint
@@ -140,6 +145,7 @@ class Loaded:
     state: dict[str, Tensor]
     unexpected: list[str]
     headless: bool
+    head: str | None = None
 
 
 def load(
@@ -158,6 +164,7 @@ def load(
         CheckpointError: damaged or not to be loaded here.
     """
     checkpoint = recognise(source, model if isinstance(model, str) else None)
+    head = (checkpoint.model or {}).get("head")
     if checkpoint.layout is None and isinstance(model, Component):
         checkpoint = replace(checkpoint, model=to_tree(model))
     changes: dict[str, Any] = to_tree(dict(overrides or {}))
@@ -194,6 +201,7 @@ def load(
         state=mapped,
         unexpected=unexpected,
         headless=headless,
+        head=head,
     )
 
 
@@ -227,6 +235,8 @@ def _under_our_names(
     """Mapped tensors, and names that nothing knows."""
     if layout is None:
         return dict(state), []
+    for old, new in layout.older.items():
+        state = {name.removesuffix(old) + new if name.endswith(old) else name: v for name, v in state.items()}
     if layout.prefix and not any(name.startswith(layout.prefix) for name in state):
         state = {layout.prefix + name: value for name, value in state.items()}
     state = {n: v for n, v in state.items() if not any(fnmatch.fnmatchcase(n, p) for p in layout.ignored)}
@@ -330,19 +340,20 @@ def fit(network: nn.Module, loaded: Loaded) -> LoadReport:
         What became of each tensor; `check` it.
     """
     own, state = network.state_dict(), loaded.state
-    heads = head_names(to_tree(loaded.model))
+    heads, others = head_names(to_tree(loaded.model)), _other_heads(network, loaded)
     report = LoadReport(
         source=loaded.checkpoint.source,
         kind=f"{loaded.checkpoint.library} {loaded.model.name}",
         total=len(own),
-        unexpected=[*loaded.unexpected, *(name for name in state if name not in own)],
+        unexpected=[*loaded.unexpected, *(n for n in state if n not in own and not n.startswith(others))],
+        unused=[name for name in state if name not in own and name.startswith(others)],
     )
     resample = getattr(network, "resample", None)
     with torch.no_grad():
         for name, value in own.items():
             given = state.get(name)
             if given is None:
-                if name in heads and loaded.headless:
+                if (name in heads and loaded.headless) or name.startswith(others):
                     report.replaced[name] = (None, list(value.shape))
                 elif name.endswith("num_batches_tracked"):  # older files lack it, and nothing computed depends on it
                     report.loaded.append(name)
@@ -363,3 +374,13 @@ def fit(network: nn.Module, loaded: Loaded) -> LoadReport:
             else:
                 report.misfit[name] = shapes
     return report
+
+
+def _other_heads(network: nn.Module, loaded: Loaded) -> tuple[str, ...]:
+    """What names of heads begin with, where the network's head is another one than the checkpoint's: tensors of such
+    names may be in one and not in the other. Where it is the same head, nothing of it may be missing.
+    """
+    prefixes: tuple[str, ...] = tuple(getattr(network, "head_prefixes", ()))
+    if not prefixes or getattr(network, "head", None) == (loaded.head or "encoder"):
+        return ()
+    return prefixes

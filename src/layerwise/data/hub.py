@@ -8,7 +8,10 @@ from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, MissingExtraError, UnsupportedError
 
 _ID = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
-_WANTED = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+_WANTED = [
+    "config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
+]  # fmt: skip
 
 
 def is_hub_id(source: str) -> bool:
