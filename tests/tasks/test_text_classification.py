@@ -11,7 +11,7 @@ from layerwise.data.examples import Splits, TensorExamples
 from layerwise.data.text_table import TextFile
 from layerwise.data.texts import TextExamples, pack_texts
 from layerwise.models.language.fasttext import FastText, FastTextConfig
-from layerwise.tasks.text_classification import TextClassification, TextClassificationConfig
+from layerwise.tasks.text_classification import TextClassification, TextClassificationConfig, matthews
 
 TEXTS = ["a good film", "bad", "good , good !", "a very very bad film"]
 
@@ -66,7 +66,7 @@ def test_words_are_learned_from_the_training_part_alone() -> None:
     data.val = TextExamples(["unheard"], {"labels": torch.tensor([0])})
     task = TextClassification(TextClassificationConfig())
     task.bind(data)
-    assert task.facts() == {"vocab_size": 2 + 7, "max_seq_len": 256, "num_classes": 2}
+    assert task.facts() == {"vocab_size": 2 + 7, "max_seq_len": 256, "num_classes": 2, "head": "classifier"}
     assert task.inputs(data.val.collate(torch.tensor([0])))["tokens"].tolist() == [[1]]
 
 
@@ -103,6 +103,25 @@ def test_data_without_texts_or_labels_is_refused() -> None:
         TextClassification(TextClassificationConfig()).bind(pictures)
     with pytest.raises(DataError, match="no column labels"):
         TextClassification(TextClassificationConfig()).bind(Splits(train=TextExamples(["a"], {})))
+
+
+def test_matthews_correlation_is_scikit_learns() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(0)
+    for classes in (2, 5):
+        true, guess = (torch.randint(classes, (80,), generator=generator) for _ in range(2))
+        guess = torch.where(torch.rand(80, generator=generator) < 0.5, true, guess)
+        confusion = torch.bincount(true * classes + guess, minlength=classes**2).view(classes, classes)
+        wanted = metrics.matthews_corrcoef(true.numpy(), guess.numpy())
+        assert matthews(confusion) == pytest.approx(wanted, abs=1e-12)
+    assert matthews(torch.tensor([[3, 0], [2, 0]])) == 0.0
+
+
+def test_the_report_shows_how_long_the_texts_are(tmp_path: Path) -> None:
+    task = bound()
+    ((caption, path),) = task.pictures(torch.nn.Identity(), splits(), tmp_path / "pictures")
+    assert caption == "Tokens of 4 training texts: half have 4 or fewer, the longest 5."
+    assert path.is_file()
 
 
 # --------------------------------------------------------------------------------------------------------- predictions

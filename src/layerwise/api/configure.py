@@ -111,9 +111,12 @@ def configure(target: str, overrides: Iterable[tuple[str, Any]] = (), *, trust_c
 
 
 def _base(target: str, init: Any, notes: list[str]) -> Recipe:
-    """The recipe of a name; settings for fine-tuning in place of those for training from scratch, where a picture
-    classifier starts from a checkpoint and the person names a model or a folder of pictures, not settings.
+    """The recipe of a name; settings for fine-tuning in place of those for training from scratch, where a classifier
+    starts from a checkpoint and the person names a model or their pictures or texts, not settings.
     """
+    if target == "text_classification" and _is_checkpoint(init):
+        notes.append(f"With init, {target} takes the settings of the recipe text_fine_tuning.")
+        return load_recipe("text_fine_tuning")
     model = discovery.catalogue("model").get(target) if target not in discovery.recipe_modules() else None
     if not _is_checkpoint(init) or (model is None and target != "image_classification"):
         return load_recipe(target)

@@ -1,6 +1,7 @@
 """The verb `export`: a run's model in the form that another tool reads."""
 
 from pathlib import Path
+from typing import Any
 
 from layerwise.core.errors import ConfigError
 
@@ -8,8 +9,8 @@ from layerwise.core.errors import ConfigError
 def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool = False) -> list[Path]:
     """Write the model of a run, or a checkpoint in any layout that is read here, in a library's layout.
 
-    Weights, configuration, preprocessing and class names are written as that library keeps them; it loads them without
-    this package.
+    Weights, configuration, preprocessing, class names and tokeniser are written as that library keeps them; it loads
+    them without this package.
 
     Args:
         source: a run, a directory, or a hub id.
@@ -38,6 +39,7 @@ def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool
         network, report = load_pretrained(source)
         report.check(extra=False)
     model = component_of(network)
+    tokenizer = _tokenizer(checkpoint.tokenizer, network)
     if format == "layerwise":
         save_model(folder, network, model, origin={"source": str(source)})
         return [folder / "config.json", folder / "model.safetensors"]
@@ -48,6 +50,7 @@ def export(source: str | Path, format: str, out: str | Path, *, trust_code: bool
         format,
         preprocessing=checkpoint.preprocessing,
         class_names=checkpoint.class_names,
+        tokenizer=tokenizer,
     )
     return [*written, *_companions(source, folder, format, trust_code)]
 
@@ -75,3 +78,15 @@ def _companions(source: str | Path, folder: Path, format: str, trust_code: bool)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / name, tree)
     return [folder / name for name in trees]
+
+
+def _tokenizer(folder: Path | None, network: Any) -> dict[str, Any] | None:
+    """Files of the tokeniser beside the weights, where it is one of subwords: other libraries read no other."""
+    if folder is None:
+        return None
+    from layerwise.data.subword import SubwordTokenizer
+    from layerwise.tasks.texts import load_text_tokenizer
+
+    found = load_text_tokenizer(str(folder))
+    longest = getattr(network.config, "max_seq_len", None)
+    return found.files(longest) if isinstance(found, SubwordTokenizer) else None

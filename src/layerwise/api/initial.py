@@ -15,7 +15,7 @@ from layerwise.interop.layouts import Checkpoint, assumed_preprocessing, recogni
 from layerwise.interop.preprocessing import Preprocessing
 
 # Of the model, taken from the data and not from the checkpoint: the head is new, positions are brought to the size.
-FROM_DATA = ("num_classes", "image_size", "vocab_size", "in_features", "max_seq_len")
+FROM_DATA = ("num_classes", "image_size", "vocab_size", "in_features", "max_seq_len", "head")
 
 
 def adopt(tree: Tree, given: Tree, notes: list[str]) -> Tree:
@@ -36,6 +36,7 @@ def adopt(tree: Tree, given: Tree, notes: list[str]) -> Tree:
     except ConfigError as error:
         raise type(error)(f"init={source}: {str(error).removeprefix(f'{source}: ')}") from error
     tree = {**tree, "model": _model(checkpoint, tree["model"], "name" in _options(given.get("model")), notes)}
+    tree = _with_tokenizer(tree, checkpoint, given, notes)
     preprocessing = checkpoint.preprocessing
     if preprocessing is None and checkpoint.library != "layerwise":
         preprocessing = assumed_preprocessing(_options(tree["model"]))
@@ -49,6 +50,32 @@ def adopt(tree: Tree, given: Tree, notes: list[str]) -> Tree:
     return _with_preprocessing(tree, preprocessing, given, source, notes)
 
 
+def _with_tokenizer(tree: Tree, checkpoint: Checkpoint, given: Tree, notes: list[str]) -> Tree:
+    """The checkpoint's tokeniser for a task that has one, and as many rows in the table of words as it was trained
+    with.
+    """
+    if checkpoint.tokenizer is None or not _has_option("task", tree.get("task"), "tokenizer"):
+        return tree
+    if "tokenizer" in _options(given.get("task")):
+        return tree
+    words = {key: value for key, value in (checkpoint.model or {}).items() if key == "vocab_size"}
+    notes.append(f"From {checkpoint.source}: its tokeniser.")
+    return {
+        **tree,
+        "task": {**_options(tree["task"]), "tokenizer": str(checkpoint.tokenizer)},
+        "model": {**words, **_options(tree["model"])},
+    }
+
+
+def _from_data(model: Tree, key: str) -> bool:
+    """Whether an option is the data's to say, and not the checkpoint's. Positions are the checkpoint's where the
+    architecture has a number of its own.
+    """
+    if key == "max_seq_len" and ":" not in str(model["name"]):
+        return getattr(discovery.spec("model", str(model["name"])).defaults, key, None) is None
+    return key in FROM_DATA
+
+
 def _options(node: Any) -> Tree:
     """A component, or part of one, as a mapping."""
     return {"name": node} if isinstance(node, str) else dict(node or {})
@@ -58,7 +85,7 @@ def _model(checkpoint: Checkpoint, node: Any, named: bool, notes: list[str]) -> 
     own = _options(node)
     if checkpoint.model is None:
         return own
-    theirs = {key: value for key, value in checkpoint.model.items() if key not in FROM_DATA}
+    theirs = {key: value for key, value in checkpoint.model.items() if not _from_data(checkpoint.model, key)}
     if ":" in str(theirs["name"]):  # code of a person's own: run when they name it, never because a file does
         if named:
             return own

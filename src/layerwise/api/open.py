@@ -18,8 +18,8 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
 
     Args:
         source: a run, a model directory of this package, a picture classifier in a directory of timm, torchvision or
-            transformers, with the preprocessing and the class names that lie beside it, a pipeline of diffusers with
-            scheduler and tokeniser; or one of these on the hub.
+            transformers, with the preprocessing and the class names that lie beside it, a text encoder of transformers
+            with its tokeniser, a pipeline of diffusers with scheduler and tokeniser; or one of these on the hub.
         trust: build a model whose code is a person's own.
 
     Raises:
@@ -34,6 +34,8 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     checkpoint = recognise(source)
     if checkpoint.library == "layerwise":
         return load_model(checkpoint.files[0].parent, trust=trust)
+    if checkpoint.tokenizer is not None and "head" in (checkpoint.model or {}):
+        return _open_encoder(checkpoint)
     network, report = load_pretrained(source)
     report.check(extra=False)
     if checkpoint.companions:
@@ -80,6 +82,38 @@ def _open_generator(checkpoint: "Checkpoint", network: "nn.Module") -> "tuple[nn
     task: Task = chosen.build()
     task.load(state)
     return network, task, {"model": checkpoint.model, "task": to_tree(chosen)}
+
+
+# The task of an encoder with each head.
+_TASKS = {
+    "encoder": "sentence_embedding",
+    "classifier": "text_classification",
+    "tagger": "token_tagging",
+    "span": "question_answering",
+}
+
+
+def _open_encoder(checkpoint: "Checkpoint") -> "tuple[nn.Module, Task, dict[str, Any]]":
+    """A text encoder with the task that its head is for; a bare one gives embeddings of sentences.
+
+    Raises:
+        UnsupportedError: no task here has such a head.
+    """
+    from layerwise.api.models import load_pretrained
+    from layerwise.tasks.texts import TextTask
+
+    model: dict[str, Any] = checkpoint.model or {}
+    head = str(model["head"])
+    if head not in _TASKS:
+        raise UnsupportedError(f"{checkpoint.source}: a network with head={head} has no predictions on inputs.")
+    network, report = load_pretrained(checkpoint.source, head="embedding" if head == "encoder" else head)
+    report.check(extra=False)
+    chosen = parse_component("task", component(_TASKS[head], tokenizer=str(checkpoint.tokenizer)), "task")
+    task: Task = chosen.build()
+    assert isinstance(task, TextTask)
+    config: Any = network.config
+    task.open(list(checkpoint.class_names), longest=config.max_seq_len)
+    return network, task, {"model": checkpoint.model, "task": {"name": chosen.name}}
 
 
 def _task_state(checkpoint: "Checkpoint", network: "nn.Module") -> dict[str, Any]:

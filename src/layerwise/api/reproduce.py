@@ -1,5 +1,6 @@
 """The verb `reproduce`: a recipe trained as published, over seeds, and its results file."""
 
+import hashlib
 import json
 import platform
 import statistics
@@ -12,22 +13,41 @@ from layerwise.api.configure import configure
 from layerwise.api.train import train
 from layerwise.core import discovery
 from layerwise.core.console import Console
+from layerwise.core.errors import ConfigError
+from layerwise.interop.layouts import recognise
 from layerwise.track import files
 from layerwise.track.curves import curves_of, thinned
 from layerwise.track.run_directory import RunDirectory, environment
 
 
-def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", console: Console | None = None) -> Path:
+def reproduce(
+    recipe: str,
+    *,
+    seeds: int = 1,
+    init: str | None = None,
+    folder: str | Path = "results",
+    console: Console | None = None,
+) -> Path:
     """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data
     and machine. A run that it starts from (`init=runs/RECIPE`) is trained first where it is not there.
 
+    Args:
+        init: a copy of the checkpoint that the recipe names, on this machine; the results file keeps a hash of its
+            weights.
+
     Returns:
         Path of the results file.
+
+    Raises:
+        ConfigError: the recipe starts from no checkpoint, and `init` names one.
     """
     console = console or Console()
     configured = configure(recipe).recipe
     first = configured.seed
-    if configured.init is not None and not Path(configured.init).exists():
+    if init is not None and configured.init is None:
+        raise ConfigError(f"--init {init}: {recipe} starts from no checkpoint.")
+    given = [] if init is None else [("init", init)]
+    if init is None and configured.init is not None and not Path(configured.init).exists():
         before = Path(configured.init).name
         if before in discovery.recipe_modules():
             console.info(f"{recipe} starts from {configured.init}, which is not there: training {before} first.")
@@ -37,7 +57,9 @@ def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", co
     for seed in range(first, first + seeds):
         with tempfile.TemporaryDirectory() as place:
             began = time.monotonic()
-            run = train(recipe, [("seed", seed)], run=str(Path(place) / f"{recipe}-seed{seed}"), console=console)
+            run = train(
+                recipe, [("seed", seed), *given], run=str(Path(place) / f"{recipe}-seed{seed}"), console=console
+            )
             directory = RunDirectory(run.path)
             facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
             data = files.read_json(directory.data) if directory.data.exists() else {}
@@ -68,8 +90,10 @@ def reproduce(recipe: str, *, seeds: int = 1, folder: str | Path = "results", co
         "config": configure(recipe).tree,
         "machine": machine,
         "platform": platform.platform(terse=True),
-        "command": f"layerwise reproduce {recipe} --seeds {seeds}",
+        "command": f"layerwise reproduce {recipe} --seeds {seeds}" + (" --init DIRECTORY" if init else ""),
     }
+    if init is not None:
+        tree["init"] = {"named": configured.init, "weights_sha256": _digests(init)}
     path = Path(folder) / f"{recipe}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, tree)
@@ -85,3 +109,8 @@ def _curves(directory: RunDirectory, headline: str | None) -> dict[str, list[tup
         for name, points in found.items()
         if name.partition("/")[2] in kept
     }
+
+
+def _digests(source: str) -> list[str]:
+    """SHA-256 of each weights file of a checkpoint."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in recognise(source).files]

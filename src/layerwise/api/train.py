@@ -97,6 +97,7 @@ def _open(directory: RunDirectory, configured: Configured, resume: str, console:
         if directory.failed_at_once():
             console.info(f"run: {directory.path} (nothing was trained there yet; {rows})")
             directory.data.unlink(missing_ok=True)
+            directory.task.unlink(missing_ok=True)
             directory.write_config(configured.yaml())
             return None
         raise ConfigError(
@@ -211,7 +212,9 @@ class _Training:
         if self.writes:
             self.keeper = StateKeeper(self.directory.state, keep.last, keep.milestones, warn=self.console.warn)
         newest = self._newest()
-        session = self.session = build(self.configured.recipe, self.world, start=newest is None)
+        session = self.session = build(
+            self.configured.recipe, self.world, start=newest is None, task_state=self.directory.read_task()
+        )
         for note in session.notes:
             self.console.info(note)
         if self.writes:
@@ -264,6 +267,8 @@ class _Training:
                 f"The data differs from what {self.directory.path} was begun with (see data.json). Start a new run "
                 "with --run."
             )
+        if session.task.keeps_state and not self.directory.task.exists():
+            files.write_json(self.directory.task, session.task.state())
         self.directory.set_status("running", self.step)
 
     def _check_choices(self, session: "Session", newest: dict[str, Any] | None) -> None:

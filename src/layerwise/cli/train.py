@@ -64,6 +64,9 @@ def train(
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="Recipe name.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from the recipe's on.")] = 1,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Where a copy of the checkpoint that the recipe starts from lies.")
+    ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the results file.")] = "results",
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +77,7 @@ def reproduce(
     from layerwise.api.reproduce import reproduce as api
     from layerwise.core.console import Console
 
-    path = api(recipe, seeds=seeds, folder=out, console=Console(quiet=quiet))
+    path = api(recipe, seeds=seeds, init=init, folder=out, console=Console(quiet=quiet))
     print(path)
 
 

@@ -1,48 +1,53 @@
-"""Text classification: a text in, a class out."""
+"""Text classification: a text, or a pair of texts, in, a class out."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from layerwise.core.config import PositiveInt
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.tasks.base import Batch
 from layerwise.tasks.image_classification import ClassificationMetrics
-from layerwise.tasks.texts import TextTask
+from layerwise.tasks.texts import TextTask, TokenOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassificationConfig:
-    """Options of text classification.
+class TextClassificationConfig(TokenOptions):
+    """Options of text classification: how texts become tokens."""
+
+
+class TextClassificationMetrics(ClassificationMetrics):
+    """Those of classes, and Matthews' correlation coefficient for any number of classes (Gorodkin 2004)."""
+
+    def compute(self) -> dict[str, float]:
+        found = super().compute()
+        return {**found, "mcc": matthews(self.sums["confusion"])} if found else found
+
+
+def matthews(confusion: Tensor) -> float:
+    """Correlation of predicted and true classes; 0 where either is always the same.
 
     Args:
-        tokenizer: "words" of the training texts, or "bytes" of their UTF-8.
-        min_count: words that occur more rarely share the token of unknown words.
-        lowercase: whether upper and lower case are the same to the tokeniser of words.
-        max_tokens: a text's first so many tokens are read.
+        confusion: counts [K, K], rows are true classes.
     """
-
-    tokenizer: Literal["words", "bytes"] = "words"
-    min_count: PositiveInt = 1
-    lowercase: bool = True
-    max_tokens: PositiveInt = 256
+    counts = confusion.double()
+    true, predicted, total = counts.sum(1), counts.sum(0), counts.sum()
+    together = counts.trace() * total - (true * predicted).sum()
+    spread = (total**2 - (true**2).sum()) * (total**2 - (predicted**2).sum())
+    return float(together / spread.sqrt()) if spread > 0 else 0.0
 
 
 class TextClassification(TextTask):
-    """Model inputs `tokens`, `mask` and `labels`; the network gives logits [B, classes]."""
+    """Model inputs `tokens`, `mask` (of pairs also `segments`) and `labels`; the network gives logits [B, classes]."""
 
     monitor = ("accuracy", "max")
 
     def __init__(self, config: TextClassificationConfig) -> None:
-        super().__init__(config.max_tokens)
-        self.config = config
-        self.class_names: list[str] = []
+        super().__init__(config)
 
     def bind(self, splits: Splits) -> None:
-        config = self.config
-        self.bind_texts(splits, {"labels"}, config.tokenizer, config.min_count, config.lowercase)
+        self.bind_texts(splits, {"labels"})
         classes = splits.facts.get("num_classes") or 0
         self.class_names = splits.class_names or [str(k) for k in range(classes)]
         if not self.class_names:
@@ -56,13 +61,13 @@ class TextClassification(TextTask):
         self.class_names = state["class_names"]
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "num_classes": len(self.class_names)}
+        return {**super().facts(), "num_classes": len(self.class_names), "head": "classifier"}
 
     def accumulator(self) -> ClassificationMetrics:
-        return ClassificationMetrics(self.class_names)
+        return TextClassificationMetrics(self.class_names)
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        logits = network(tokens=batch["tokens"], mask=batch["mask"])
+        logits = network(**{name: value for name, value in batch.items() if name in ("tokens", "mask", "segments")})
         scores = (logits[0] if isinstance(logits, tuple) else logits).float().softmax(1)
         rows: list[dict[str, Any]] = []
         for row in scores.tolist():

@@ -19,7 +19,7 @@ from layerwise.data.texts import unpack_texts
 from layerwise.nn.beam_search import BeamSearch, beam_search
 from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.language_modelling import token_losses
-from layerwise.tasks.texts import TextTask
+from layerwise.tasks.texts import TextTask, TokenOptions
 
 _SHOWN = 12  # translations in the report
 _TOGETHER = 1024  # texts encoded at once
@@ -119,7 +119,7 @@ class Translation(TextTask):
     monitor = ("bleu", "max")
 
     def __init__(self, config: TranslationConfig) -> None:
-        super().__init__(config.max_tokens)
+        super().__init__(TokenOptions(max_tokens=config.max_tokens))
         self.config = config
         self.languages: list[str] = []
         self._encoded: dict[bytes, Tensor] = {}

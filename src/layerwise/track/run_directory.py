@@ -202,6 +202,7 @@ class RunDirectory:
         self.state = self.path / "state"
         self.env = self.path / "env.json"
         self.data = self.path / "data.json"
+        self.task = self.path / "task.json"
         self.report = self.path / "report.html"
         self.card = self.path / "card.md"
         self.crash = self.path / "crash.log"
@@ -231,6 +232,10 @@ class RunDirectory:
                     number += 1
                 else:
                     return cls(root / f"{name}-{number}")
+
+    def read_task(self) -> dict[str, Any] | None:
+        """What the task had learned when the run began; None where it keeps nothing."""
+        return files.read_json(self.task) if self.task.exists() else None
 
     def exists(self) -> bool:
         """Whether a run was begun here."""

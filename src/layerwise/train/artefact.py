@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from layerwise.core import discovery
 from layerwise.core.config import Component, parse_component, to_tree
 from layerwise.core.errors import CheckpointError, ConfigError, UnsupportedError
+from layerwise.data.subword import with_definition, without_definition
 from layerwise.interop.layouts import component_tree
 from layerwise.interop.weights import read_weights
 from layerwise.tasks.base import Task
@@ -44,7 +45,12 @@ def save_model(
     files.write_bytes(folder / "model.safetensors", save(stored, metadata={"format": "pt"}))
     tree: dict[str, Any] = {"format": FORMAT, "model": to_tree(model), "tied": tied, "origin": origin}
     if task is not None:
-        tree |= {"task": to_tree(task[0]), "task_state": task[1].state()}
+        state = task[1].state()
+        if isinstance(state.get("tokenizer"), dict):
+            state["tokenizer"], own = without_definition(state["tokenizer"])
+            for name, content in own.items():
+                files.write_json(folder / name, content)
+        tree |= {"task": to_tree(task[0]), "task_state": state}
     files.write_json(folder / "config.json", tree)
 
 
@@ -127,7 +133,10 @@ def load_model(folder: Path, *, trust: bool = False) -> tuple[nn.Module, Task, d
     if "task" not in tree:
         raise CheckpointError(f"{folder} holds a bare network: it does not say what its inputs and outputs mean.")
     task: Task = parse_component("task", tree["task"], "task", trust=trust).build()
-    task.load(tree["task_state"])
+    state = dict(tree["task_state"])
+    if isinstance(state.get("tokenizer"), dict):
+        state["tokenizer"] = with_definition(state["tokenizer"], folder)
+    task.load(state)
     return network, task, tree
 
 
@@ -151,9 +160,14 @@ def fill_derived(wanted: Component, facts: dict[str, Any], where: str) -> Compon
         elif name in facts and facts[name] is not None:
             if value is None or value == preset:  # a preset's own size gives way to the data's
                 changes[name] = facts[name]
-            elif isinstance(value, int) and value != facts[name]:
+            elif isinstance(value, int | str) and value != facts[name] and not _roomy(name, value, facts[name]):
                 raise ConfigError(
                     f"{where}.{name}={value} conflicts with the data, which has {facts[name]}. Leave it out to take "
                     "the data's."
                 )
     return replace(wanted, config=replace(wanted.config, **changes)) if changes else wanted
+
+
+def _roomy(name: str, value: Any, needed: Any) -> bool:
+    """Whether more than the data needs does no harm: rows of an embedding for tokens that never come."""
+    return name == "vocab_size" and isinstance(value, int) and value > needed

@@ -34,7 +34,7 @@ from layerwise.train.loop import Hooks, LoopSettings, PhasePlan, Trainer, place
 from layerwise.train.precision import Precision, resolve_precision
 from layerwise.train.recipe import Phase, Recipe, Stage
 
-DISTINCT_FACTS = "num_classes", "in_channels", "vocab_size", "in_features"
+DISTINCT_FACTS = "num_classes", "in_channels", "vocab_size", "in_features", "head"
 
 
 @dataclass(kw_only=True)
@@ -122,11 +122,14 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> Session:
+def build(
+    recipe: Recipe, world: World | None = None, *, start: bool = True, task_state: dict[str, Any] | None = None
+) -> Session:
     """Build data, task and network of a recipe.
 
     Args:
         start: begin with what `init` names; False where a saved state follows, and the checkpoint may have gone.
+        task_state: what the task had learned when the run began, where it keeps that.
 
     Raises:
         ConfigError, DataError, CheckpointError, UnsupportedError: each names the thing, the value and the remedy.
@@ -141,6 +144,8 @@ def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> 
     notes: list[str] = []
     task: Task = recipe.task.build()
     splits = _data(recipe, task, notes)
+    if task_state is not None:
+        task.load(task_state)
     if splits is not None:
         task.bind(splits)
     objective = next((stage.objective for stage in reversed(recipe.stages) if stage.objective), recipe.objective)
@@ -150,6 +155,7 @@ def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> 
     model = fill_derived(
         recipe.model, {k: v for k, v in facts.items() if k in DISTINCT_FACTS or _is_unset(recipe.model, k)}, "model"
     )
+    _check_length(model, facts)
     recipe = replace(recipe, model=model)
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
@@ -200,6 +206,16 @@ def build(recipe: Recipe, world: World | None = None, *, start: bool = True) -> 
     )
 
 
+def _check_length(model: Component, facts: dict[str, Any]) -> None:
+    """Whether the network has a position for every token that the task gives it."""
+    have, wanted = getattr(model.config, "max_seq_len", None), facts.get("max_seq_len")
+    if isinstance(have, int) and isinstance(wanted, int) and wanted > have:
+        raise ConfigError(
+            f"The task gives up to {wanted} tokens at once and {model.name} has model.max_seq_len={have} positions. "
+            "Set task.max_tokens to at most that."
+        )
+
+
 def _is_unset(model: Component, name: str) -> bool:
     return getattr(model.config, name, False) is None
 
@@ -235,7 +251,7 @@ def _start_from(source: str, network: nn.Module, model: Component) -> list[str]:
     different = [
         f"{key}={value!r} there, {getattr(model.config, key)!r} here"
         for key, value in vars(loaded.model.config).items()
-        if key not in (*TRAINING_ONLY, *SIZES, "image_size") and getattr(model.config, key, value) != value
+        if key not in (*TRAINING_ONLY, *SIZES, "image_size", "head") and getattr(model.config, key, value) != value
     ]
     return [*report.lines(), *([f"The checkpoint's settings differ: {'; '.join(different)}."] if different else [])]
 
