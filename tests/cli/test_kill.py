@@ -89,6 +89,23 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "images/mnist",
         ("data.limit=100", "max_steps=60", "batch_size=32", "keep.every_steps=3", "eval.every_steps=40"),
     ),
+    "stylegan2_fashion": (
+        "images/fashion-mnist",
+        (
+            "max_steps=40",
+            "data.limit=30",
+            "batch_size=8",
+            "model.channel_base=128",
+            "model.channel_max=16",
+            "objective.augment=[translation]",
+            "eval.every_steps=30",
+            "keep.every_steps=3",
+        ),
+    ),
+    "wgan_gp_fashion": (
+        "images/fashion-mnist",
+        ("max_steps=20", "data.limit=100", "batch_size=16", "eval.every_steps=15", "keep.every_steps=2"),
+    ),
     "vae_mnist": (
         "images/mnist",
         ("data.limit=100", "task.samples=3", "max_steps=60", "keep.every_steps=3", "eval.every_steps=40"),

@@ -162,3 +162,15 @@ def test_wrong_file_for_digits_is_an_error(tmp_path: Path) -> None:
 def test_names_resolve_to_components() -> None:
     for name in ("digits", "mnist", "fashion_mnist", "idx"):
         assert isinstance(parse_component("data", name, "data"), Component)
+
+
+def test_padded_pictures_are_the_same_with_a_black_rim(datasets_folder: Path) -> None:
+    root = str(datasets_folder / "images" / "mnist")
+    plain, padded = (MNIST(MNISTConfig(root=root, pad=pad)).splits() for pad in (0, 2))
+    assert plain.test is not None
+    assert padded.test is not None
+    wanted = plain.test.collate(torch.arange(20))["image"]
+    found = padded.test.collate(torch.arange(20))["image"]
+    assert padded.facts["image_size"] == (32, 32)
+    assert torch.equal(found[..., 2:30, 2:30], wanted)
+    assert int(found.sum(dtype=torch.int64)) == int(wanted.sum(dtype=torch.int64))

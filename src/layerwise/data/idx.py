@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from layerwise.core.config import NonNegativeInt
 from layerwise.core.errors import DataError
 from layerwise.data.download import RemoteFile, locate
 from layerwise.data.examples import Splits, TensorExamples
@@ -33,12 +35,24 @@ _UBYTE = 0x08
 
 @dataclass(frozen=True, kw_only=True)
 class MNISTConfig(DataConfig):
-    """MNIST has no options of its own."""
+    """MNIST.
+
+    Args:
+        pad: black pixels added on every side: 2 makes pictures of 32 x 32.
+    """
+
+    pad: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMNISTConfig(DataConfig):
-    """Fashion-MNIST has no options of its own."""
+    """Fashion-MNIST.
+
+    Args:
+        pad: black pixels added on every side: 2 makes pictures of 32 x 32.
+    """
+
+    pad: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +91,7 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 
-def _read_pair(images_path: Path, labels_path: Path) -> TensorExamples:
+def _read_pair(images_path: Path, labels_path: Path, pad: int = 0) -> TensorExamples:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.dim() != 3 or labels.dim() != 1:
         raise DataError(
@@ -85,13 +99,13 @@ def _read_pair(images_path: Path, labels_path: Path) -> TensorExamples:
         )
     if len(images) != len(labels):
         raise DataError(f"{images_path} has {len(images)} pictures, {labels_path} {len(labels)} labels.")
-    return TensorExamples({"image": images[:, None], "labels": labels.long()})
+    return TensorExamples({"image": F.pad(images[:, None], [pad] * 4), "labels": labels.long()})
 
 
 def _splits(
-    paths: Sequence[Path], class_names: list[str] | None, normalisation: dict[str, list[float]] | None
+    paths: Sequence[Path], class_names: list[str] | None, normalisation: dict[str, list[float]] | None, pad: int = 0
 ) -> Splits:
-    train, test = _read_pair(paths[0], paths[1]), _read_pair(paths[2], paths[3])
+    train, test = _read_pair(paths[0], paths[1], pad), _read_pair(paths[2], paths[3], pad)
     height, width = train.columns["image"].shape[-2:]
     names = class_names or [str(label) for label in range(int(train.columns["labels"].max()) + 1)]
     return Splits(
@@ -104,7 +118,7 @@ def _splits(
             "in_features": height * width,
         },
         class_names=names,
-        normalisation=normalisation,
+        normalisation=None if pad else normalisation,  # published for the pictures as they are
     )
 
 
@@ -135,7 +149,7 @@ class MNIST:
         )
         found = locate("mnist", files, self.config.root)
         names = [str(digit) for digit in range(10)]
-        return _splits([found[f.path] for f in files], names, {"mean": [0.1307], "std": [0.3081]})
+        return _splits([found[f.path] for f in files], names, {"mean": [0.1307], "std": [0.3081]}, self.config.pad)
 
 
 class FashionMNIST:
@@ -169,7 +183,7 @@ class FashionMNIST:
             "Bag",
             "Ankle boot",
         ]
-        return _splits([found[f.path] for f in files], names, {"mean": [0.2860], "std": [0.3530]})
+        return _splits([found[f.path] for f in files], names, {"mean": [0.2860], "std": [0.3530]}, self.config.pad)
 
 
 class Idx:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from layerwise.core.config import NonNegativeFloat, PositiveInt
 from layerwise.nn.protocols import GenerativeAdversarial, require
 from layerwise.objectives.base import Batch, Context, Objective, Term
+from layerwise.ops.diff_augment import Augmentation, differentiable_augment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,15 @@ class AdversarialConfig:
             and generated ones.
         penalty_weight: factor of the penalty.
         penalty_every: the penalty is added in every n-th step, n times as strong.
+        augment: what real and generated pictures go through before they are judged, for data of few pictures; see
+            `differentiable_augment`.
     """
 
     loss: Literal["non_saturating", "hinge", "wasserstein"] = "non_saturating"
     penalty: Literal["none", "r1", "gradient_penalty"] = "none"
     penalty_weight: NonNegativeFloat = 1.0
     penalty_every: PositiveInt = 1
+    augment: tuple[Augmentation, ...] = ()
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -59,7 +63,8 @@ class Adversarial(Objective):
 
     Penalties: R1 is `||D'(x)||^2 / 2` with the gradient by the picture; the gradient penalty is `(||D'(y)|| - 1)^2` at
     `y = x + u (G(z) - x)` with u uniform a sample. Latents and u are hashed from the sample id, so no term depends on
-    how a batch is split, except through batch norm: where the network has any, the terms are declared `per_batch`.
+    how a batch is split, except through batch norm and other layers that say `mixes_samples`: where the network has
+    any, the terms are declared `per_batch`.
 
     Shape:
         images: float [B, C, H, W]; the network offers `generator` ([B, latent_size] -> pictures), `discriminator`
@@ -77,7 +82,7 @@ class Adversarial(Objective):
 
     def setup(self, network: nn.Module) -> None:
         require(network, GenerativeAdversarial, "objective=adversarial")
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        if any(_mixes_samples(module) for module in network.modules()):
             self.per_batch = ("real", "fake", "penalty", "accuracy", "generator")
 
     def counts(self, batch: Batch, phase: str) -> dict[str, float]:
@@ -85,15 +90,30 @@ class Adversarial(Objective):
         return {name: float(len(batch["sample_ids"])) for name in names if name not in self.per_batch}
 
     def forward(self, network: nn.Module, batch: Batch, context: Context) -> dict[str, Term]:
-        images, sample_ids, gan = batch["images"], batch["sample_ids"], cast(GenerativeAdversarial, network)
-        latents = context.draws.normal(sample_ids, (gan.latent_size,), "latents", images.dtype)
+        gan = cast(GenerativeAdversarial, network)
         if context.phase == "generator":
-            logits = _wide(gan.discriminator(gan.generator(latents)))
-            loss = F.softplus(-logits) if self.config.loss == "non_saturating" else -logits
-            return {"generator": Term(loss.sum(), float(len(images)))}
+            return self._please(gan, batch, context)
         with torch.no_grad():
-            fakes = gan.generator(latents).to(images.dtype)
-        return self._judge(gan.discriminator, images, fakes, sample_ids, context)
+            fakes = self._generate(gan, batch, context).to(batch["images"].dtype)
+        return self._judge(gan.discriminator, batch["images"], fakes, batch["sample_ids"], context)
+
+    def _generate(self, gan: GenerativeAdversarial, batch: Batch, context: Context) -> Tensor:
+        """Pictures of latents drawn for each sample."""
+        latents = context.draws.normal(batch["sample_ids"], (gan.latent_size,), "latents", batch["images"].dtype)
+        return gan.generator(latents)
+
+    def _please(self, gan: GenerativeAdversarial, batch: Batch, context: Context) -> dict[str, Term]:
+        """Terms of the generator."""
+        return {"generator": self._generator_term(gan, self._generate(gan, batch, context), batch, context)}
+
+    def _generator_term(self, gan: GenerativeAdversarial, fakes: Tensor, batch: Batch, context: Context) -> Term:
+        shown = self._augmented(fakes, batch["sample_ids"], context, "fake")
+        logits = _wide(gan.discriminator(shown))
+        loss = F.softplus(-logits) if self.config.loss == "non_saturating" else -logits
+        return Term(loss.sum(), float(len(fakes)))
+
+    def _augmented(self, pictures: Tensor, sample_ids: Tensor, context: Context, name: str) -> Tensor:
+        return differentiable_augment(pictures, sample_ids, context.draws, self.config.augment, f"augment-{name}")
 
     def _judge(
         self, discriminator: nn.Module, reals: Tensor, fakes: Tensor, sample_ids: Tensor, context: Context
@@ -108,7 +128,8 @@ class Adversarial(Objective):
         )
         if due and config.penalty == "r1":
             reals = reals.detach().requires_grad_(True)
-        real, fake = _wide(discriminator(reals)), _wide(discriminator(fakes))
+        real = _wide(discriminator(self._augmented(reals, sample_ids, context, "real")))
+        fake = _wide(discriminator(self._augmented(fakes, sample_ids, context, "fake")))
         if config.loss == "non_saturating":
             losses = F.softplus(-real), F.softplus(fake)
         elif config.loss == "hinge":
@@ -132,6 +153,12 @@ class Adversarial(Objective):
                 penalty = (norms - 1.0).square()
             terms["penalty"] = Term(penalty.sum(), count, weight=config.penalty_weight * config.penalty_every)
         return terms
+
+
+def _mixes_samples(module: nn.Module) -> bool:
+    """Whether what a module gives for a sample depends on its batch mates."""
+    batch_norm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+    return isinstance(module, batch_norm) or bool(getattr(module, "mixes_samples", False))
 
 
 def _input_gradient(logits: Tensor, pictures: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ pass's own count is
 declared `per_batch`: its ratio is averaged over micro-batches instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from layerwise.ops.random import Draws
@@ -54,6 +55,22 @@ class Context:
     draws: Draws
     gather: Callable[[Tensor], Tensor] = field(default=lambda x: x)
     training: bool = True
+
+
+def gather_rows(context: Context, fresh: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What a step's micro-batches left, over all processes, in the order of sample ids: the same however it was split.
+
+    Args:
+        fresh: of each micro-batch its sample ids [B] and further tensors [B, ...]. One that was run again counts once.
+
+    Returns:
+        The further tensors, joined along dim 0.
+    """
+    sample_ids, *columns = (context.gather(torch.cat(parts)) for parts in zip(*fresh, strict=True))
+    ordered, order = torch.sort(sample_ids, stable=True)
+    last = torch.ones(len(order), dtype=torch.bool, device=order.device)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    return tuple(column[order[last]] for column in columns)
 
 
 class Objective(nn.Module):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from layerwise.core.config import Fraction, PositiveFloat, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.protocols import Features, require
-from layerwise.objectives.base import Batch, Context, Objective, Term
+from layerwise.objectives.base import Batch, Context, Objective, Term, gather_rows
 from layerwise.ops.random import Draws
 
 
@@ -160,19 +160,10 @@ class MomentumContrast(Objective):
 
     def _enqueue(self, context: Context) -> None:
         """Put the step's keys over the oldest ones, in the order of sample ids, one a sample."""
-        none = (
-            torch.zeros(0, dtype=torch.int64, device=self.queue.device),
-            self.queue[:0],
-        )  # of a process without samples in this step
-        fresh, self._fresh = [none, *self._fresh], []
-        sample_ids = context.gather(torch.cat([ids for ids, _ in fresh]))
-        keys = context.gather(torch.cat([part for _, part in fresh]))
-        order = torch.argsort(sample_ids, stable=True)
-        last = torch.ones(
-            len(order), dtype=torch.bool, device=order.device
-        )  # a micro-batch that was run again counts once
-        last[:-1] = sample_ids[order][1:] != sample_ids[order][:-1]
-        keys = keys[order[last]][: len(self.queue)]
+        fresh, self._fresh = self._fresh, []
+        if not fresh:
+            return
+        keys = gather_rows(context, fresh)[0][: len(self.queue)]
         slots = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue.index_copy_(0, slots, keys)
         self.queue_pointer.copy_((self.queue_pointer + len(keys)) % len(self.queue))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from layerwise.core.config import Fraction, NonNegativeFloat
 from layerwise.nn.protocols import require
-from layerwise.objectives.base import Batch, Context, Objective, Term
+from layerwise.objectives.base import Batch, Context, Objective, Term, gather_rows
 
 
 @runtime_checkable
@@ -130,7 +130,8 @@ class VectorQuantisation(Objective):
     @torch.no_grad()
     def after_step(self, network: nn.Module, context: Context) -> None:
         codebook = cast(Quantised, network).codebook
-        vectors, codes = self._gathered(context)
+        fresh, self._fresh = self._fresh, []
+        vectors, codes = (part.flatten(0, 1) for part in gather_rows(context, fresh))
         config, size = self.config, len(codebook)
         used = torch.zeros_like(self.counted).index_add_(0, codes, torch.ones_like(codes, dtype=vectors.dtype))
         total = torch.zeros_like(self.summed).index_add_(0, codes, vectors)
@@ -142,16 +143,6 @@ class VectorQuantisation(Objective):
             self.summed.copy_(torch.where(dead[:, None], vectors[chosen], self.summed))
             self.counted.masked_fill_(dead, 1.0)
         codebook.copy_(self.summed / self.counted.clamp(min=1e-12)[:, None])
-
-    def _gathered(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Vectors [N, D] and codes [N] of the step over all processes, in the order of sample ids."""
-        fresh, self._fresh = self._fresh, []
-        ids, vectors, codes = (context.gather(torch.cat(parts)) for parts in zip(*fresh, strict=True))
-        order = torch.argsort(ids, stable=True)
-        last = torch.ones(len(order), dtype=torch.bool, device=order.device)
-        last[:-1] = ids[order][1:] != ids[order][:-1]  # a micro-batch that was run again counts once
-        kept = order[last]
-        return vectors[kept].flatten(0, 1), codes[kept].flatten()
 
 
 def perplexity_of(used: Tensor) -> Tensor:

@@ -117,7 +117,14 @@ class ImageDensity(ImageGeneration):
 
     def __init__(self, config: ImageDensityConfig) -> None:
         super().__init__(ImageGenerationConfig(seed=config.seed, normalise="unit"))
-        self.options = config
+        self.options, self.num_classes = config, 0
+
+    def bind(self, splits: Splits) -> None:
+        super().bind(splits)
+        self.num_classes = int(splits.facts.get("num_classes") or 0)
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | ({"num_classes": self.num_classes} if self.num_classes else {})
 
     def inputs(self, batch: Batch) -> Batch:
         found = super().inputs(batch)
