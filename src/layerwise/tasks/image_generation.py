@@ -252,7 +252,7 @@ class ImageGeneration(Task):
             found |= self.captions.inputs(batch)
         return found
 
-    def accumulator(self) -> GenerationMetrics:
+    def accumulator(self) -> Accumulator:
         config = self.config
         return GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, config.evaluated)
 
