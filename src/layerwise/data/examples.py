@@ -46,6 +46,12 @@ class Examples(ABC):
     def fingerprint(self) -> str:
         """A hash of the content, equal for equal examples in equal order."""
 
+    def at_epoch(self, seed: int, epoch: int) -> "Examples":
+        """The examples of one pass, where they differ from pass to pass (packing): as many, a pure function of seed and
+        epoch. Most are the same in every pass.
+        """
+        return self
+
     def labels(self) -> Tensor | None:
         """Class of every example [N] if examples have one (stratified splits, data checks); None else."""
         return None
@@ -112,6 +118,10 @@ class Subset(Examples):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def at_epoch(self, seed: int, epoch: int) -> Examples:
+        parent = self.parent.at_epoch(seed, epoch)
+        return self if parent is self.parent else Subset(parent, self.indices)
 
     def collate(self, indices: Tensor) -> Batch:
         return self.parent.collate(self.indices.index_select(0, indices))

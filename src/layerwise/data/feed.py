@@ -68,6 +68,7 @@ class Feed:
         self.steps_per_epoch = len(_sizes(len(examples), self.batch_size))
         self.position = 0  # steps given so far
         self._order: tuple[int, Tensor] | None = None
+        self._pass: tuple[int, Examples] | None = None
         self._together: int | None = None  # steps collated at once, known when the first is asked for
         self._made: tuple[tuple[int, int], list[list[Batch]]] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch") if prefetch else None
@@ -145,21 +146,24 @@ class Feed:
     def _raw(self, ids: Tensor, mates: Tensor, epoch: int) -> Batch:
         """Examples collated, transformed and mixed with their mates."""
         draws = Draws(self.seed, "augment", epoch)
-        batch = self._transformed(ids, draws)
+        batch = self._transformed(ids, draws, epoch)
         if self.mixings:
             others = _rows(batch, ids, mates)
-            others = self._transformed(mates, draws) if others is None else others
+            others = self._transformed(mates, draws, epoch) if others is None else others
             for mixing in self.mixings:
                 batch = mixing(batch, others, draws)
         return batch
 
-    def _transformed(self, ids: Tensor, draws: Draws) -> Batch:
+    def _transformed(self, ids: Tensor, draws: Draws, epoch: int) -> Batch:
+        if self._pass is None or self._pass[0] != epoch:
+            self._pass = (epoch, self.examples.at_epoch(self.seed, epoch))
+        examples = self._pass[1]
         first = self.transforms[0] if self.transforms else None
         if isinstance(first, RandomResizedCrop) and first.cuts_files:
             size = first.config.size
-            batch = self.examples.collate_windows(ids, lambda of, sizes: first.windows(of, sizes, draws), size)
+            batch = examples.collate_windows(ids, lambda of, sizes: first.windows(of, sizes, draws), size)
         else:
-            batch, first = self.examples.collate(ids), None
+            batch, first = examples.collate(ids), None
         for transform in self.transforms[first is not None :]:
             batch = transform(batch, draws)
         return batch

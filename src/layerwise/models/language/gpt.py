@@ -24,6 +24,7 @@ from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.cache import Cache, LayerCache
 from layerwise.nn.init import Init, initialise
 from layerwise.ops.attention import attention
+from layerwise.ops.packed_attention import document_lengths, document_positions, packed_attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,15 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = nn.Linear(d_model, 3 * d_model)  # queries, keys and values side by side
         self.c_proj = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Float[Tensor, "B T D"], cache: LayerCache | None = None) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], cache: LayerCache | None = None, lengths: list[int] | None = None
+    ) -> Float[Tensor, "B T D"]:
         q, k, v = (split_heads(part, self.num_heads) for part in self.c_attn(x).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.append(k, v)
         dropout = self.dropout if self.training else 0.0
+        if lengths is not None:
+            return self.c_proj(merge_heads(packed_attention(q, k, v, lengths, causal=True, dropout=dropout)))
         return self.c_proj(merge_heads(attention(q, k, v, causal=True, dropout=dropout)))
 
 
@@ -95,8 +100,10 @@ class Block(nn.Module):
         self.mlp = MLP(d_model, d_ff)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "B T D"], cache: LayerCache | None = None) -> Float[Tensor, "B T D"]:
-        x = x + self.drop(self.attn(self.ln_1(x), cache))
+    def forward(
+        self, x: Float[Tensor, "B T D"], cache: LayerCache | None = None, lengths: list[int] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        x = x + self.drop(self.attn(self.ln_1(x), cache, lengths))
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 
@@ -109,7 +116,8 @@ class GPT(nn.Module):
         config: sizes; `vocab_size` and `max_seq_len` must be set.
 
     Shape:
-        tokens: int64 [B, T] in [0, V); logits: [B, T, V].
+        tokens: int64 [B, T] in [0, V); documents: int64 [B, T], which document of its row a token is of (None: one a
+        row), each with positions of its own and apart from the others; logits: [B, T, V].
 
     Raises:
         ConfigError: a size that only the data knows is not set.
@@ -174,23 +182,33 @@ class GPT(nn.Module):
             ]
         )
 
-    def forward_features(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T D"]:
+    def forward_features(
+        self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, documents: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
         """The representation before the head.
 
         Raises:
-            ConfigError: more positions than were learned.
+            ConfigError: more positions than were learned, or documents together with a cache.
         """
         start = 0 if cache is None else cache.position
         end = start + tokens.shape[1]
         if end > self.max_seq_len:
             raise ConfigError(f"{end} tokens are more than max_seq_len={self.max_seq_len}")
-        x = self.drop(self.wte(tokens) + self.wpe(torch.arange(start, end, device=tokens.device)))
+        if documents is None:
+            positions, lengths = torch.arange(start, end, device=tokens.device), None
+        elif cache is None:
+            positions, lengths = document_positions(documents), document_lengths(documents)
+        else:
+            raise ConfigError("documents are for training on packed rows: a cache goes on with one text a row")
+        x = self.drop(self.wte(tokens) + self.wpe(positions))
         for i, block in enumerate(self.h):
-            x = block(x, None if cache is None else cache.layers[i])
+            x = block(x, None if cache is None else cache.layers[i], lengths)
         return self.ln_f(x)
 
-    def forward(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
-        return F.linear(self.forward_features(tokens, cache), self.wte.weight)
+    def forward(
+        self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, documents: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        return F.linear(self.forward_features(tokens, cache, documents), self.wte.weight)
 
 
 def example_batch(config: GPTConfig, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -214,7 +232,10 @@ CARD = Card(
     paper="Language models are unsupervised multitask learners",
     year=2019,
     link="https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
-    inputs={"tokens": "int64 [B, T], T <= max_seq_len"},
+    inputs={
+        "tokens": "int64 [B, T], T <= max_seq_len",
+        "documents": "int64 [B, T], the document of a packed row that a token is of; None: one a row",
+    },
     outputs={"logits": "[B, T, V], of the token after each position"},
     differences=("Linear layers hold their weights as [out, in]; the published checkpoints hold [in, out].",),
     capabilities=("features", "cache", "causal", "differentiable", "generates"),

@@ -1,0 +1,171 @@
+"""Documents of mixed lengths in rows of one length, with little left over and none of them mixed with another.
+
+Which lengths share a row is decided once, by best fit with the longest first; which documents of a length stand where
+is drawn anew for every pass. So every pass has the same number of rows, and a row is a pure function of (seed, epoch,
+number). Krell et al. 2021 (arXiv:2107.02027) pack the histogram of lengths likewise.
+
+Shapes: B rows, T tokens a row.
+"""
+
+import bisect
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from layerwise.core.errors import DataError
+from layerwise.data.examples import Batch, Examples
+from layerwise.ops.linear_cross_entropy import IGNORED
+from layerwise.ops.random import permutation
+
+FILLING = -1  # number of the document that only fills a row up
+
+
+def best_fit(lengths: Sequence[int], row_len: int) -> list[list[int]]:
+    """Rows as lists of positions in `lengths`: each goes where it leaves the least room, else into a new row.
+
+    Args:
+        lengths: in descending order, each from 1 to `row_len`.
+        row_len: tokens a row holds.
+
+    Example:
+        >>> best_fit([6, 5, 3, 2, 2], 8)
+        [[0, 3], [1, 2], [4]]
+    """
+    rows: list[list[int]] = []
+    open_rows: dict[int, list[int]] = {}  # room left -> rows that have so much
+    rooms: list[int] = []  # keys of it, ascending
+    for place, length in enumerate(lengths):
+        at = bisect.bisect_left(rooms, length)
+        if at < len(rooms):
+            room = rooms[at]
+            row = open_rows[room].pop()
+            if not open_rows[room]:
+                del open_rows[room], rooms[at]
+            rows[row].append(place)
+        else:
+            room, row = row_len, len(rows)
+            rows.append([place])
+        if left := room - length:
+            if left not in open_rows:
+                open_rows[left] = []
+                bisect.insort(rooms, left)
+            open_rows[left].append(row)
+    return rows
+
+
+class TokenStore(Protocol):
+    """Documents as tokens behind one another, in memory or mapped from disk."""
+
+    tokens: NDArray[np.integer]  # [N]
+    offsets: NDArray[np.int64]  # [documents + 1], where each begins; the last is N
+
+    def fingerprint(self) -> str:
+        """A hash of tokens and offsets."""
+        ...
+
+
+class MemoryTokens:
+    """Documents' tokens in memory.
+
+    Args:
+        documents: tokens of each, int64 [T_i].
+    """
+
+    def __init__(self, documents: Sequence[Tensor]) -> None:
+        lengths = np.array([len(each) for each in documents], dtype=np.int64)
+        self.offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+        self.tokens = np.concatenate([each.numpy() for each in documents] or [np.zeros(0, np.int64)])
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.offsets.tobytes() + self.tokens.astype(np.int64).tobytes()).hexdigest()[:32]
+
+
+class PackedDocuments(Examples):
+    """Rows of packed documents: `tokens` [B, T], `documents` [B, T] and, for language models, `labels` [B, T].
+
+    `documents` numbers those of a row; `FILLING` stands where a row is filled up. A document longer than T is cut into
+    pieces, each a document of its own. A label is the token that follows in the same document, also across a cut;
+    `IGNORED` at a document's end and in filling.
+
+    Args:
+        store: the documents.
+        seq_len: T.
+        filling: token that stands where a row is filled up.
+        next_token: whether rows have `labels`.
+        chosen: documents that are taken, int64, ascending; None takes all.
+
+    Raises:
+        DataError: no document has a token (with `next_token`, two).
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        seq_len: int,
+        *,
+        filling: int = 0,
+        next_token: bool = True,
+        chosen: Tensor | None = None,
+    ) -> None:
+        self.store, self.seq_len, self.filling, self.next_token = store, seq_len, filling, next_token
+        numbers = np.arange(len(store.offsets) - 1) if chosen is None else chosen.numpy()
+        begins, ends = store.offsets[numbers], store.offsets[numbers + 1]
+        # A document's last token has no successor: a piece of it alone would teach a language model nothing.
+        counts = np.maximum(ends - begins - int(next_token), 0)
+        pieces = -(-counts // seq_len)
+        owner = np.repeat(np.arange(len(numbers)), pieces)
+        within = np.arange(len(owner)) - np.repeat(pieces.cumsum() - pieces, pieces)
+        self._starts = begins[owner] + within * seq_len
+        self._ends = ends[owner]  # of the whole document
+        self._lengths = np.minimum(self._ends - self._starts, seq_len)
+        if not len(self._lengths):
+            raise DataError(f"No document has {1 + int(next_token)} tokens: there is nothing to learn from.")
+        # Longest first; among equals a stable order, which a pass replaces by one of its own.
+        self._by_length = np.argsort(-self._lengths, kind="stable")
+        self._rows = best_fit(self._lengths[self._by_length].tolist(), seq_len)
+        self._chosen = chosen
+        self._order = self._by_length  # place -> piece
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def fill(self) -> float:
+        """Share of all rows that documents fill."""
+        return float(self._lengths.sum()) / (len(self._rows) * self.seq_len)
+
+    def at_epoch(self, seed: int, epoch: int) -> "PackedDocuments":
+        drawn = permutation(len(self._lengths), seed, "packing", epoch).numpy()
+        other = copy.copy(self)
+        other._order = drawn[np.argsort(-self._lengths[drawn], kind="stable")]
+        return other
+
+    def collate(self, indices: Tensor) -> Batch:
+        shape = (len(indices), self.seq_len)
+        tokens, documents = np.full(shape, self.filling, np.int64), np.full(shape, FILLING, np.int64)
+        labels = np.full(shape, IGNORED, np.int64)
+        held = self.store.tokens
+        for row, number in enumerate(indices.tolist()):
+            at = 0
+            for document, place in enumerate(self._rows[number]):
+                piece = self._order[place]
+                start, length = int(self._starts[piece]), int(self._lengths[piece])
+                tokens[row, at : at + length] = held[start : start + length]
+                documents[row, at : at + length] = document
+                if self.next_token:
+                    known = min(length, int(self._ends[piece]) - start - 1)
+                    labels[row, at : at + known] = held[start + 1 : start + 1 + known]
+                at += length
+        made = {"tokens": torch.from_numpy(tokens), "documents": torch.from_numpy(documents), "sample_ids": indices}
+        return made | ({"labels": torch.from_numpy(labels)} if self.next_token else {})
+
+    def fingerprint(self) -> str:
+        kind = f"{self.seq_len} {self.filling} {self.next_token} {self.store.fingerprint()}".encode()
+        chosen = b"" if self._chosen is None else self._chosen.numpy().tobytes()
+        return hashlib.sha256(kind + chosen).hexdigest()[:32]
