@@ -137,3 +137,12 @@ def test_state_travels_as_json() -> None:
 def test_data_without_pairs_is_refused() -> None:
     with pytest.raises(DataError, match="needs pairs of texts"):
         bound().bind(Splits(train=TensorExamples({"features": torch.zeros(3, 2)})))
+
+
+def test_report_shows_where_a_translation_looks(tmp_path: Path) -> None:
+    task = bound()
+    made = task.pictures(network(task), splits(), tmp_path)
+    assert len(made) == 3
+    for caption, path in made:
+        assert "looks" in caption
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

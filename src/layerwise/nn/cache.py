@@ -156,3 +156,26 @@ class DecoderCache(Cache):
             kept = rows[::beams] // beams
             self.memory = [(k.index_select(0, kept), v.index_select(0, kept)) for k, v in self.memory]
             self.mask = None if self.mask is None else self.mask.index_select(0, kept)
+
+
+class RecurrentDecoderCache:
+    """Memory of a recurrent decoder that reads an encoder's result: a state of every hypothesis, and what the encoder
+    gave, once a sentence.
+
+    Args:
+        state: tensors [L, N, H].
+        memory: tensors [B, ...].
+    """
+
+    def __init__(self, state: tuple[Tensor, ...], memory: tuple[Tensor, ...]) -> None:
+        self.state, self.memory = state, tuple(memory)
+
+    def reorder(self, rows: Int[Tensor, " R"]) -> None:
+        """Hypothesis r becomes a copy of what `rows[r]` was; see `DecoderCache.reorder`."""
+        count = self.state[0].shape[1]
+        beams = count // len(self.memory[0])
+        if len(rows) % beams:
+            raise ConfigError(f"{len(rows)} rows: {beams} hypotheses of each sentence that is kept are needed")
+        self.state = tuple(part.index_select(1, rows) for part in self.state)
+        if len(rows) < count:
+            self.memory = tuple(part.index_select(0, rows[::beams] // beams) for part in self.memory)

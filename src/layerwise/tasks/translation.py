@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from layerwise.data.text import IGNORED
 from layerwise.data.text_table import TextFile
 from layerwise.data.texts import unpack_texts
 from layerwise.nn.beam_search import BeamSearch, beam_search
+from layerwise.nn.protocols import Aligning
+from layerwise.tasks.alignment_drawings import draw_alignment
 from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.language_modelling import token_losses
 from layerwise.tasks.texts import TextTask, TokenOptions
 
 _SHOWN = 12  # translations in the report
+_ALIGNED = 3  # of which the report shows an alignment
 _TOGETHER = 1024  # texts encoded at once
 
 
@@ -218,6 +222,31 @@ class Translation(TextTask):
         """The best translation of every source."""
         found = beam_search(network, batch["source"], batch["source_mask"], self.search())
         return [self.subwords.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in found]
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
+        """Which source tokens each token of a few translations was written from, where the network says so."""
+        examples = None if splits is None else splits.val or splits.train
+        if examples is None or not isinstance(network, Aligning):
+            return []
+        batch = self.inputs(examples.collate(torch.arange(min(_ALIGNED, len(examples)))))
+        found = beam_search(network, batch["source"], batch["source_mask"], self.search())
+        made: list[tuple[str, Path]] = []
+        for i, hypotheses in enumerate(found):
+            if not hypotheses:
+                continue
+            there = batch["source_mask"][i]
+            source, target = batch["source"][i : i + 1, there], hypotheses[0].tokens[None]
+            read = F.pad(target[:, :-1], (1, 0), value=self._ends()[0])
+            weights = network.align(source, read, None)[0]
+            read_names, written_names = ([self._name(t) for t in row[0].tolist()] for row in (source, target))
+            path = draw_alignment(weights, read_names, written_names, folder / f"alignment-{i}.png")
+            made.append((f"Where the translation of example {i} looks while it is written, row by row.", path))
+        return made
+
+    def _name(self, token: int) -> str:
+        """A token's text; the end token's name."""
+        return self.subwords.decode([token]).strip() or str(self.subwords.token(token))
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
         found = beam_search(network, batch["source"], batch["source_mask"], self.search())

@@ -107,3 +107,19 @@ def test_sizes_that_do_not_divide_are_refused() -> None:
         TransformerConfig(num_heads=3)
     with pytest.raises(ConfigError, match="vocab_size"):
         Transformer(TransformerConfig())
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_alignment_is_what_the_decoder_mixes_the_source_by(norm: str) -> None:
+    """With one layer and one head: weights times values, behind the output projection, is what attention gives."""
+    model = tiny(norm=norm, num_decoder_layers=1, num_heads=1)
+    batch = example_batch(model.config, 3, torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    attention = model.decoder_layers[0].encoder_attn
+    attention.out_proj.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    with torch.no_grad():
+        weights = model.align(**batch)
+        model(**batch)
+        values = attention.v_proj(model.encode(batch["source"], batch["source_mask"]))
+    torch.testing.assert_close(weights @ values, seen[-1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 6).double())

@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
-from layerwise.nn.attention import MultiHeadAttention
+from layerwise.nn.attention import MultiHeadAttention, split_heads
 from layerwise.nn.cache import DecoderCache, LayerCache
 from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
+from layerwise.ops.attention import plain_attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,13 @@ class DecoderLayer(Layer):
             x, lambda y: self.encoder_attn.attend(y, *memory, mask=mask), self.encoder_attn_layer_norm, self.drop
         )
         return self.residual(x, self.feed_forward, self.final_layer_norm, self.drop)
+
+    def look(self, x: Float[Tensor, "B T D"], memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """Weights of the source [B, H, T, S] that `forward` mixes it by."""
+        x = self.residual(x, lambda y: self.self_attn(y, causal=True), self.self_attn_layer_norm, self.drop)
+        query = x if self.residual is _post_norm else self.encoder_attn_layer_norm(x)
+        q = split_heads(self.encoder_attn.q_proj(query), self.encoder_attn.num_heads)
+        return plain_attention(q, *memory, mask=mask)[1]
 
 
 class Stack(nn.Module):
@@ -287,6 +295,23 @@ class Transformer(nn.Module):
         for layer in self.decoder_layers:
             x = layer(x, layer.encoder_attn.keys_and_values(encoded), mask)
         return self.decoder.layer_norm(x)
+
+    def align(
+        self,
+        source: Int[Tensor, "B S"],
+        tokens: Int[Tensor, "B T"],
+        source_mask: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B T S"]:
+        """How much each target position looks at each source token: the mean over layers and heads of the decoder's
+        attention to the source; rows sum to one.
+        """
+        encoded, mask = self.encode(source, source_mask), _over_keys(source_mask)
+        x, found = self._embed(tokens, 0), list[Tensor]()
+        for layer in self.decoder_layers:
+            memory = layer.encoder_attn.keys_and_values(encoded)
+            found.append(layer.look(x, memory, mask).mean(1))
+            x = layer(x, memory, mask)
+        return torch.stack(found).mean(0)
 
     def forward(
         self,
