@@ -60,15 +60,16 @@ def _open_generator(checkpoint: "Checkpoint", network: "nn.Module") -> "tuple[nn
 
     path = checkpoint.companions[SCHEDULER]
     process, sampler = read_scheduler(read_json(path), str(path))
-    config: Any = network.config
+    model: Any = network
+    config: Any = model.config
     options: dict[str, Any] = {"sampler": to_tree(sampler)}
     state: dict[str, Any] = {"process": to_tree(process)}
     if checkpoint.parts:
         if TOKENIZER not in checkpoint.companions:
             raise UnsupportedError(f"{checkpoint.source} lacks the folder tokenizer, without which no prompt is read.")
-        captions = Captions(load_subword(checkpoint.companions[TOKENIZER]), int(network.max_seq_len))  # pyright: ignore
-        state |= {"captions": captions.state(), "image_size": list(network.picture_size)}  # pyright: ignore
-        state["channels"] = network.vae.config.in_channels  # pyright: ignore
+        captions = Captions(load_subword(checkpoint.companions[TOKENIZER]), int(model.max_seq_len))
+        state |= {"captions": captions.state(), "image_size": list(model.picture_size)}
+        state["channels"] = model.vae.config.in_channels
         options |= {"condition": "caption", "guidance": _USUAL_GUIDANCE}
     else:
         if config.image_size is None:
