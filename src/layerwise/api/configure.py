@@ -48,8 +48,8 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str) -> Recipe:
     """The recipe function's tree; a model without a recipe of its own takes its family's: the one named like the
-    model's file, else one that takes a preset as it is, else the first that trains another of its presets; published
-    settings only where there is no other.
+    model's file, else one whose name begins so, else one that takes a preset as it is, else the first that trains
+    another of its presets; published settings only where there is no other.
 
     Raises:
         ConfigError: no recipe and no model of that name.
@@ -67,7 +67,13 @@ def load_recipe(name: str) -> Recipe:
         if family:
             named = models[name][0].rpartition(".")[2]
             order = {
-                o: (o.endswith("_paper"), r.model.name != name, o != named, r.model != Component(r.model.name))
+                o: (
+                    o.endswith("_paper"),
+                    r.model.name != name,
+                    o != named,
+                    not o.startswith(named),  # an experiment is named after its question, not after the model
+                    r.model != Component(r.model.name),
+                )
                 for o, r in recipes.items()
                 if o in family
             }

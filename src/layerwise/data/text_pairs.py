@@ -68,6 +68,7 @@ class TextPairs(Examples):
         DataError: their numbers differ, or a text has a NUL character.
 
     Example:
+        >>> import torch
         >>> pairs = TextPairs(["a dog", "a cat"], ["ein Hund", "eine Katze"])
         >>> sorted(pairs.collate(torch.tensor([1])))
         ['sample_ids', 'target', 'text']

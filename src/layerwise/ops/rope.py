@@ -126,8 +126,8 @@ def rotate(
 
     Example:
         >>> cos, sin = rotation_table([math.pi / 2], torch.tensor([1]))
-        >>> rotate(torch.tensor([[[[1.0, 0.0]]]]), cos, sin).round().tolist()
-        [[[[-0.0, 1.0]]]]
+        >>> rotate(torch.tensor([[[[1.0, 0.0]]]]), cos, sin)[..., 1].tolist()  # a quarter turn
+        [[[1.0]]]
     """
     pairs = cos.shape[-1]
     wide = torch.promote_types(x.dtype, torch.float32)
