@@ -62,6 +62,8 @@ class NoiseProcess:
         Raises:
             ConfigError: "rectified", whose times are not whole.
         """
+        import torch  # the class is read from its source, without the imports of its module
+
         steps = self.num_timesteps
         if self.schedule == "rectified":
             raise ConfigError("schedule=rectified has no table: a = 1 - t.")
