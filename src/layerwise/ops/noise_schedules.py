@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from layerwise.core.config import PositiveFloat, PositiveInt
