@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from layerwise.core.config import parse_component
 from layerwise.core.errors import ConfigError
 from layerwise.ops.noise_schedules import NoiseProcess, Prediction, clean_and_noise
 
@@ -75,3 +76,13 @@ def test_what_does_not_go_together_is_refused() -> None:
         NoiseProcess(prediction="velocity")
     with pytest.raises(ConfigError, match="beta_end"):
         NoiseProcess(beta_start=0.1, beta_end=0.05)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "cosine"])
+def test_a_process_out_of_a_recipe_has_its_table(schedule: str) -> None:
+    """Configurations are read from source, without what their module imports."""
+    tree = {"name": "denoising", "process": {"schedule": schedule}}
+    process = parse_component("objective", tree, "objective").config.process
+    table = process.signal_squared()
+    assert table.dtype == torch.float64
+    assert bool((table.diff() < 0).all())
