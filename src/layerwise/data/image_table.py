@@ -9,7 +9,7 @@ classification; a column of single names serves image classification.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, Splits, TensorExamples
 from layerwise.data.files import FileTree, open_tree
 from layerwise.data.image_folder import ImageFolder, ImageFolderConfig, Part
-from layerwise.data.pictures import SUFFIXES
+from layerwise.data.picture_names import PictureNames
 from layerwise.data.table import MISSING, Table, read_table, short, to_numbers, wrong_cell
 
 _MOST_CLASSES = 20  # whole numbers with at most so many values may be meant as classes
@@ -120,7 +120,7 @@ class ImageTable(ImageFolder):
             if isinstance(asked := getattr(config, part), str):
                 tables[part] = self._table(tree, asked)
         train = tables["train"]
-        files = _Files(tree)
+        files = PictureNames(tree)
         column = self._file_column(train, files)
         targets = self._targets(train, column)
         kept: dict[str, tuple[Table, list[str]]] = {}
@@ -166,7 +166,7 @@ class ImageTable(ImageFolder):
                 raise DataError(f"{shown} has no column {asked!r}.{did_you_mean(asked, table.columns)}")
         return table
 
-    def _file_column(self, table: Table, files: "_Files") -> str:
+    def _file_column(self, table: Table, files: PictureNames) -> str:
         if self.table_config.file is not None:
             return self.table_config.file
         found = {name: sum(files.find(cell) is not None for cell in cells) for name, cells in table.columns.items()}
@@ -178,7 +178,7 @@ class ImageTable(ImageFolder):
             )
         return best
 
-    def _matched(self, table: Table, column: str, targets: _Targets, files: "_Files") -> tuple[Table, list[str]]:
+    def _matched(self, table: Table, column: str, targets: _Targets, files: PictureNames) -> tuple[Table, list[str]]:
         """The rows whose picture is there, each once, and the pictures' names."""
         rows: list[int] = []
         names: list[str] = []
@@ -297,30 +297,6 @@ class ImageTable(ImageFolder):
         if targets.kind == "labels":
             return {"strata": _rarest(held.columns["multi_labels"])}
         return {}
-
-
-class _Files:
-    """Pictures of a tree by what people call them: the path, the base name, or that without its suffix."""
-
-    def __init__(self, tree: FileTree) -> None:
-        self.tree = tree
-        pictures = [name for name in tree.files if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        if not pictures:
-            raise DataError(f"{tree.where} has no pictures ({', '.join(SUFFIXES[:2])}, ...).")
-        self._names: dict[str, str | None] = {}
-        for short_form in (
-            lambda path: path.stem,
-            lambda path: path.name,
-            lambda path: path.with_suffix("").as_posix(),
-        ):
-            for name in pictures:
-                key = short_form(PurePosixPath(name))
-                self._names[key] = None if self._names.get(key, name) != name else name  # None: two pictures have it
-        self._names |= {name: name for name in pictures}
-
-    def find(self, cell: str) -> str | None:
-        """The picture that a cell names; None if there is none, or more than one."""
-        return self._names.get(cell.replace("\\", "/").removeprefix("./"))
 
 
 def _rows(table: Table, rows: Sequence[int]) -> Table:

@@ -155,12 +155,12 @@ def kind_of(examples: Examples) -> Kind:
     if not len(examples):
         raise DataError("The training part has no examples.")
     first = examples.collate(torch.tensor([0]))
+    if "image" in first and first["image"].dim() == 4:
+        return "picture"  # with a caption or without
     if examples.texts is not None:
         return "text"
     if "numeric" in first:
         return "table"
-    if "image" in first and first["image"].dim() == 4:
-        return "picture"
     raise UnsupportedError(f"There are no classical methods for data with columns {', '.join(sorted(first))}.")
 
 
