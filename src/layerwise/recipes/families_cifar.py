@@ -49,4 +49,4 @@ def efficientnet_cifar() -> Recipe:
 
 def vit_cifar() -> Recipe:
     """A ViT of six blocks, 192 wide, on patches of 4 x 4 pixels."""
-    return _on_cifar("vit_tiny_patch16_224", epochs=24, lr=1e-3, clip=1.0, image_size=None, patch_size=4, num_layers=6)
+    return _on_cifar("vit_tiny_patch16_224", epochs=24, lr=4e-4, clip=1.0, image_size=None, patch_size=4, num_layers=6)
