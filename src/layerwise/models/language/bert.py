@@ -11,33 +11,19 @@ Shapes: B texts, T tokens of the longest, N tokens in all, D width, H heads, V v
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveFloat, PositiveInt, Probability
-from layerwise.core.errors import ConfigError
-from layerwise.nn.encoder_block import (
-    Activation,
-    EncoderBlock,
-    EncoderOutput,
-    Head,
-    MaskedLanguageHead,
-    PretrainingLogits,
-    SpanLogits,
-    mean_tokens,
-)
+from layerwise.core.config import PositiveInt, Probability
 from layerwise.nn.init import Init, initialise
-from layerwise.ops.padding import TokenRows
-
-_POOLED = ("encoder", "classifier", "pretraining")
+from layerwise.nn.text_encoder import Embeddings, EncoderConfig, TextEncoder, random_texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig:
+class BertConfig(EncoderConfig):
     """Sizes of a BERT; the defaults are BERT-base.
 
     Args:
@@ -61,41 +47,29 @@ class BertConfig:
     """
 
     vocab_size: PositiveInt | None = 30522
-    max_seq_len: PositiveInt = 512
-    head: Head | None = None
-    num_classes: PositiveInt | None = None
-    d_model: PositiveInt = 768
-    num_layers: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    d_ff: PositiveInt | None = None
     num_segments: PositiveInt = 2
-    activation: Activation = "gelu"
-    eps: PositiveFloat = 1e-12
-    dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
     classifier_dropout: Probability | None = None
 
-    def __post_init__(self) -> None:
-        if self.d_model % self.num_heads:
-            raise ConfigError(f"num_heads={self.num_heads} must divide d_model={self.d_model}")
 
-
-class Embeddings(nn.Module):
+class BertEmbeddings(Embeddings):
     """norm(word + position + segment) of every token."""
 
-    def __init__(self, vocab_size: int, max_seq_len: int, num_segments: int, d_model: int, eps: float) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(vocab_size, d_model)
-        self.position_embeddings = nn.Embedding(max_seq_len, d_model)
-        self.token_type_embeddings = nn.Embedding(num_segments, d_model)
-        self.norm = nn.LayerNorm(d_model, eps=eps)
+        width = config.d_model
+        self.word_embeddings = nn.Embedding(config.vocab_size or 0, width)
+        self.position_embeddings = nn.Embedding(config.max_seq_len, width)
+        self.token_type_embeddings = nn.Embedding(config.num_segments, width)
+        self.norm = nn.LayerNorm(width, eps=config.eps)
 
-    def forward(self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"], segments: Int[Tensor, " N"]) -> Tensor:
+    def forward(
+        self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"], segments: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N D"]:
         x = self.word_embeddings(tokens) + self.token_type_embeddings(segments)
         return self.norm(x + self.position_embeddings(positions))
 
 
-class Bert(nn.Module):
+class Bert(TextEncoder[BertConfig]):
     """States of every token, or what its head makes of them.
 
     h_0 = norm(word + position + segment), h_l = Block_l(h_{l-1}); pooled = tanh(pooler(h_L of the first token)).
@@ -121,45 +95,21 @@ class Bert(nn.Module):
         torch.Size([2, 3])
     """
 
-    # What names begin with that belong to a head: another head than this network's may be in a checkpoint.
-    head_prefixes = ("pooler.", "classifier.", "tagger.", "span.", "language.", "next_sentence.")
+    pooled_heads = ("encoder", "classifier", "pretraining")
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.head: Head = config.head or "encoder"
-        if config.vocab_size is None:
-            raise ConfigError("Bert needs vocab_size: give it, or train on texts with a tokeniser that tells it")
-        if self.head in ("classifier", "tagger") and config.num_classes is None:
-            raise ConfigError(f"head={self.head} needs num_classes: it comes from the data or is given.")
-        self.config, self.feature_size, width = config, config.d_model, config.d_model
-        self.embeddings = Embeddings(config.vocab_size, config.max_seq_len, config.num_segments, width, config.eps)
-        self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            EncoderBlock(
-                width,
-                config.num_heads,
-                config.d_ff or 4 * width,
-                activation=config.activation,
-                eps=config.eps,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-            for _ in range(config.num_layers)
-        )
-        if self.head in _POOLED:
-            self.pooler = nn.Linear(width, width)
-        self.head_drop = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
-        if self.head == "classifier":
-            self.classifier = nn.Linear(width, config.num_classes or 0)
-        if self.head == "tagger":
-            self.tagger = nn.Linear(width, config.num_classes or 0)
-        if self.head == "span":
-            self.span = nn.Linear(width, 2)
-        if self.head in ("masked_lm", "pretraining"):
-            self.language = MaskedLanguageHead(width, config.vocab_size, config.activation, config.eps)
-        if self.head == "pretraining":
-            self.next_sentence = nn.Linear(width, 2)
-        self.reset_parameters()
+        rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
+        super().__init__(config, tagger_dropout=rate)
+        self.classifier_drop = nn.Dropout(rate)
+
+    def make_embeddings(self) -> Embeddings:
+        return BertEmbeddings(self.config)
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.feature_size, num_classes)
+
+    def classify(self, first: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        return self.classifier(self.classifier_drop(self.pool(first)))
 
     def reset_parameters(self) -> None:
         """Normal of deviation 0.02, cut at two deviations, as in the reference code."""
@@ -168,88 +118,10 @@ class Bert(nn.Module):
             {"*.bias": Init("zeros"), "*norm*.weight": Init("ones"), "*": Init("truncated_normal", 0.02)},
         )
 
-    def encode(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None, segments: Int[Tensor, "B T"] | None
-    ) -> tuple[Float[Tensor, "N D"], TokenRows]:
-        """The tokens after the last block, as rows, and where they stand.
-
-        Raises:
-            ConfigError: more positions than were learned.
-        """
-        x, rows = self._embed(tokens, mask, segments)
-        for block in self.blocks:
-            x = block(x, rows)
-        return x, rows
-
-    def _embed(self, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> tuple[Tensor, TokenRows]:
-        batch, length = tokens.shape
-        if length > self.config.max_seq_len:
-            raise ConfigError(f"{length} tokens are more than max_seq_len={self.config.max_seq_len}")
-        rows = TokenRows.full(batch, length) if mask is None else TokenRows.of(mask)
-        positions = torch.arange(length, device=tokens.device).expand_as(tokens)
-        kinds = torch.zeros_like(tokens) if segments is None else segments
-        return self.drop(self.embeddings(*(rows.gather(ids) for ids in (tokens, positions, kinds)))), rows
-
-    def _pool(self, states: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
-        return self.pooler(states[:, 0]).tanh()
-
-    def forward_features(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T D"]:
-        """States after the last block; zeros where there is no token."""
-        x, rows = self.encode(tokens, mask, segments)
-        return rows.spread(x)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Any:
-        states = self.forward_features(tokens, mask, segments)
-        if self.head == "encoder":
-            return EncoderOutput(states, self._pool(states))
-        if self.head == "embedding":
-            return mean_tokens(states, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
-        if self.head == "classifier":
-            return self.classifier(self.head_drop(self._pool(states)))
-        if self.head == "tagger":
-            return self.tagger(self.head_drop(states))
-        if self.head == "span":
-            return SpanLogits(*self.span(states).unbind(-1))
-        logits = self.language(states, self.embeddings.word_embeddings.weight)
-        if self.head == "masked_lm":
-            return logits
-        return PretrainingLogits(logits, self.next_sentence(self._pool(states)))
-
-    def token_attention(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "L B H T T"]:
-        """Attention weights of every block and head; row t says what token t reads."""
-        x, rows = self._embed(tokens, mask, segments)
-        maps: list[Tensor] = []
-        for block in self.blocks:
-            assert isinstance(block, EncoderBlock)
-            maps.append(block.weights(x, rows))
-            x = block(x, rows)
-        return torch.stack(maps)
-
 
 def example_batch(config: BertConfig, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Random tokens [B, T] of 4 to 12 positions, their mask and two segments."""
-    length = min(12, config.max_seq_len)
-    lengths = torch.randint(min(4, length), length + 1, (batch_size, 1), generator=generator)
-    return {
-        "tokens": torch.randint(config.vocab_size or 100, (batch_size, length), generator=generator),
-        "mask": torch.arange(length) < lengths,
-        "segments": (torch.arange(length) >= lengths // 2).long(),
-    }
+    return random_texts(config, batch_size, generator)
 
 
 PRESETS = {

@@ -11,30 +11,20 @@ Shapes: B texts, T tokens of the longest, N tokens in all, D width, V vocabulary
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveFloat, PositiveInt, Probability
-from layerwise.core.errors import ConfigError
-from layerwise.nn.encoder_block import (
-    Activation,
-    EncoderBlock,
-    Head,
-    MaskedLanguageHead,
-    SpanLogits,
-    TokenStates,
-    mean_tokens,
-)
+from layerwise.core.config import PositiveInt, Probability
 from layerwise.nn.init import Init, initialise
-from layerwise.ops.padding import TokenRows
+from layerwise.nn.text_encoder import Embeddings, EncoderConfig, TextEncoder, random_texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistilBertConfig:
+class DistilBertConfig(EncoderConfig):
     """Sizes of a DistilBERT; the defaults are the published one's.
 
     Args:
@@ -55,38 +45,26 @@ class DistilBertConfig:
         span_dropout: before the layer that finds answers.
     """
 
+    next_sentences: ClassVar[bool] = False
+
     vocab_size: PositiveInt | None = 30522
-    max_seq_len: PositiveInt = 512
-    head: Head | None = None
-    num_classes: PositiveInt | None = None
-    d_model: PositiveInt = 768
     num_layers: PositiveInt = 6
-    num_heads: PositiveInt = 12
-    d_ff: PositiveInt | None = None
-    activation: Activation = "gelu"
-    eps: PositiveFloat = 1e-12
-    dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
     classifier_dropout: Probability = 0.2
     span_dropout: Probability = 0.1
 
-    def __post_init__(self) -> None:
-        if self.d_model % self.num_heads:
-            raise ConfigError(f"num_heads={self.num_heads} must divide d_model={self.d_model}")
-        if self.head == "pretraining":
-            raise ConfigError("head=pretraining: DistilBERT is not trained on next sentences; take head=masked_lm.")
 
-
-class Embeddings(nn.Module):
+class DistilBertEmbeddings(Embeddings):
     """norm(word + position) of every token."""
 
-    def __init__(self, vocab_size: int, max_seq_len: int, d_model: int, eps: float) -> None:
+    def __init__(self, config: DistilBertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(vocab_size, d_model)
-        self.position_embeddings = nn.Embedding(max_seq_len, d_model)
-        self.norm = nn.LayerNorm(d_model, eps=eps)
+        self.word_embeddings = nn.Embedding(config.vocab_size or 0, config.d_model)
+        self.position_embeddings = nn.Embedding(config.max_seq_len, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, eps=config.eps)
 
-    def forward(self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
+    def forward(
+        self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"], segments: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N D"]:
         return self.norm(self.word_embeddings(tokens) + self.position_embeddings(positions))
 
 
@@ -103,7 +81,7 @@ class ClassificationHead(nn.Module):
         return self.out(self.drop(self.dense(x).relu()))
 
 
-class DistilBert(nn.Module):
+class DistilBert(TextEncoder[DistilBertConfig]):
     """States of every token, or what its head makes of them.
 
     h_0 = norm(word + position), h_l = Block_l(h_{l-1}).
@@ -124,97 +102,27 @@ class DistilBert(nn.Module):
         torch.Size([2, 5, 8])
     """
 
-    head_prefixes = ("classifier.", "tagger.", "span.", "language.")
-
     def __init__(self, config: DistilBertConfig) -> None:
-        super().__init__()
-        self.head: Head = config.head or "encoder"
-        if config.vocab_size is None:
-            raise ConfigError("DistilBert needs vocab_size: give it, or train on texts with a tokeniser that tells it")
-        if self.head in ("classifier", "tagger") and config.num_classes is None:
-            raise ConfigError(f"head={self.head} needs num_classes: it comes from the data or is given.")
-        self.config, self.feature_size, width = config, config.d_model, config.d_model
-        self.embeddings = Embeddings(config.vocab_size, config.max_seq_len, width, config.eps)
-        self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            EncoderBlock(
-                width,
-                config.num_heads,
-                config.d_ff or 4 * width,
-                activation=config.activation,
-                eps=config.eps,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-            for _ in range(config.num_layers)
-        )
-        if self.head == "classifier":
-            self.classifier = ClassificationHead(width, config.num_classes or 0, config.classifier_dropout)
-        if self.head == "tagger":
-            self.tagger = nn.Linear(width, config.num_classes or 0)
-        if self.head == "span":
-            self.span_drop = nn.Dropout(config.span_dropout)
-            self.span = nn.Linear(width, 2)
-        if self.head == "masked_lm":
-            self.language = MaskedLanguageHead(width, config.vocab_size, config.activation, config.eps)
-        self.reset_parameters()
+        super().__init__(config, tagger_dropout=config.dropout, span_dropout=config.span_dropout)
+
+    def make_embeddings(self) -> Embeddings:
+        return DistilBertEmbeddings(self.config)
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return ClassificationHead(self.feature_size, num_classes, self.config.classifier_dropout)
+
+    def classify(self, first: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        return self.classifier(first)
 
     def reset_parameters(self) -> None:
         """Normal of deviation 0.02, as in the reference code."""
         initialise(self, {"*.bias": Init("zeros"), "*norm*.weight": Init("ones"), "*": Init("normal", 0.02)})
 
-    def forward_features(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T D"]:
-        """States after the last block; zeros where there is no token.
-
-        Args:
-            segments: taken so that every encoder can be given pairs; this one has none and does not read them.
-
-        Raises:
-            ConfigError: more tokens than there are positions.
-        """
-        batch, length = tokens.shape
-        if length > self.config.max_seq_len:
-            raise ConfigError(f"{length} tokens are more than max_seq_len={self.config.max_seq_len}")
-        rows = TokenRows.full(batch, length) if mask is None else TokenRows.of(mask)
-        positions = torch.arange(length, device=tokens.device).expand_as(tokens)
-        x = self.drop(self.embeddings(rows.gather(tokens), rows.gather(positions)))
-        for block in self.blocks:
-            x = block(x, rows)
-        return rows.spread(x)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Any:
-        states = self.forward_features(tokens, mask, segments)
-        if self.head == "encoder":
-            return TokenStates(states)
-        if self.head == "embedding":
-            return mean_tokens(states, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
-        if self.head == "classifier":
-            return self.classifier(states[:, 0])
-        if self.head == "tagger":
-            return self.tagger(self.drop(states))
-        if self.head == "span":
-            return SpanLogits(*self.span(self.span_drop(states)).unbind(-1))
-        return self.language(states, self.embeddings.word_embeddings.weight)
-
 
 def example_batch(config: DistilBertConfig, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Random tokens [B, T] of 4 to 12 positions and their mask."""
-    length = min(12, config.max_seq_len)
-    lengths = torch.randint(min(4, length), length + 1, (batch_size, 1), generator=generator)
-    return {
-        "tokens": torch.randint(config.vocab_size or 100, (batch_size, length), generator=generator),
-        "mask": torch.arange(length) < lengths,
-    }
+    made = random_texts(config, batch_size, generator)
+    return {"tokens": made["tokens"], "mask": made["mask"]}
 
 
 PRESETS = {

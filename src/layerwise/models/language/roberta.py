@@ -14,7 +14,7 @@ Shapes: B texts, T tokens of the longest, N tokens in all, D width, V vocabulary
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,24 +22,14 @@ from torch import Tensor, nn
 
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveFloat, PositiveInt, Probability
-from layerwise.core.errors import ConfigError
-from layerwise.nn.encoder_block import (
-    Activation,
-    EncoderBlock,
-    EncoderOutput,
-    Head,
-    MaskedLanguageHead,
-    SpanLogits,
-    mean_tokens,
-)
 from layerwise.nn.init import Init, initialise
-from layerwise.ops.padding import TokenRows
+from layerwise.nn.text_encoder import Embeddings, EncoderConfig, TextEncoder, random_texts
 
 POSITION_OFFSET = 2  # rows of the position table before the first token's, in every published checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobertaConfig:
+class RobertaConfig(EncoderConfig):
     """Sizes of a RoBERTa; the defaults are RoBERTa-base.
 
     Args:
@@ -60,29 +50,15 @@ class RobertaConfig:
         classifier_dropout: in the classifier or before the tagger; None means `dropout`.
     """
 
+    next_sentences: ClassVar[bool] = False
+
     vocab_size: PositiveInt | None = 50265
-    max_seq_len: PositiveInt = 512
-    head: Head | None = None
-    num_classes: PositiveInt | None = None
-    d_model: PositiveInt = 768
-    num_layers: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    d_ff: PositiveInt | None = None
     num_segments: PositiveInt = 1
-    activation: Activation = "gelu"
     eps: PositiveFloat = 1e-5
-    dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
     classifier_dropout: Probability | None = None
 
-    def __post_init__(self) -> None:
-        if self.d_model % self.num_heads:
-            raise ConfigError(f"num_heads={self.num_heads} must divide d_model={self.d_model}")
-        if self.head == "pretraining":
-            raise ConfigError("head=pretraining: RoBERTa is not trained on next sentences; take head=masked_lm.")
 
-
-class Embeddings(nn.Module):
+class RobertaEmbeddings(Embeddings):
     """norm(word + position + the one segment) of every token."""
 
     def __init__(self, config: RobertaConfig) -> None:
@@ -93,7 +69,9 @@ class Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.num_segments, width)
         self.norm = nn.LayerNorm(width, eps=config.eps)
 
-    def forward(self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
+    def forward(
+        self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " N"], segments: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N D"]:
         x = self.word_embeddings(tokens) + self.token_type_embeddings.weight[0]
         return self.norm(x + self.position_embeddings(positions + POSITION_OFFSET))
 
@@ -111,7 +89,7 @@ class ClassificationHead(nn.Module):
         return self.out(self.drop(self.dense(self.drop(x)).tanh()))
 
 
-class Roberta(nn.Module):
+class Roberta(TextEncoder[RobertaConfig]):
     """States of every token, or what its head makes of them.
 
     h_0 = norm(word + position), h_l = Block_l(h_{l-1}); pooled = tanh(pooler(h_L of the first token)).
@@ -132,102 +110,34 @@ class Roberta(nn.Module):
         torch.Size([2, 5, 8])
     """
 
-    head_prefixes = ("pooler.", "classifier.", "tagger.", "span.", "language.")
+    pooled_heads = ("encoder",)
 
     def __init__(self, config: RobertaConfig) -> None:
-        super().__init__()
-        self.head: Head = config.head or "encoder"
-        if config.vocab_size is None:
-            raise ConfigError("Roberta needs vocab_size: give it, or train on texts with a tokeniser that tells it")
-        if self.head in ("classifier", "tagger") and config.num_classes is None:
-            raise ConfigError(f"head={self.head} needs num_classes: it comes from the data or is given.")
-        self.config, self.feature_size, width = config, config.d_model, config.d_model
-        self.embeddings = Embeddings(config)
-        self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            EncoderBlock(
-                width,
-                config.num_heads,
-                config.d_ff or 4 * width,
-                activation=config.activation,
-                eps=config.eps,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-            for _ in range(config.num_layers)
-        )
-        rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
-        if self.head == "encoder":
-            self.pooler = nn.Linear(width, width)
-        if self.head == "classifier":
-            self.classifier = ClassificationHead(width, config.num_classes or 0, rate)
-        if self.head == "tagger":
-            self.head_drop = nn.Dropout(rate)
-            self.tagger = nn.Linear(width, config.num_classes or 0)
-        if self.head == "span":
-            self.span = nn.Linear(width, 2)
-        if self.head == "masked_lm":
-            self.language = MaskedLanguageHead(width, config.vocab_size, "gelu", config.eps)
-        self.reset_parameters()
+        self._rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
+        super().__init__(config, tagger_dropout=self._rate, language_activation="gelu")
+
+    def make_embeddings(self) -> Embeddings:
+        return RobertaEmbeddings(self.config)
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return ClassificationHead(self.feature_size, num_classes, self._rate)
+
+    def classify(self, first: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        return self.classifier(first)
+
+    def positions(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None) -> Int[Tensor, "B T"]:
+        """Counted over tokens, so that filling on the left does not count."""
+        return super().positions(tokens, mask) if mask is None else mask.long().cumsum(1) - 1
 
     def reset_parameters(self) -> None:
         """Normal of deviation 0.02, as in the reference code."""
         initialise(self, {"*.bias": Init("zeros"), "*norm*.weight": Init("ones"), "*": Init("normal", 0.02)})
 
-    def forward_features(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T D"]:
-        """States after the last block; zeros where there is no token.
-
-        Args:
-            segments: taken so that every encoder can be given pairs; this one has none and does not read them.
-
-        Raises:
-            ConfigError: more tokens than there are positions.
-        """
-        batch, length = tokens.shape
-        if length > self.config.max_seq_len:
-            raise ConfigError(f"{length} tokens are more than max_seq_len={self.config.max_seq_len}")
-        rows = TokenRows.full(batch, length) if mask is None else TokenRows.of(mask)
-        positions = torch.arange(length, device=tokens.device).expand_as(tokens)
-        if mask is not None:  # of tokens before, so that filling on the left does not count
-            positions = mask.long().cumsum(1) - 1
-        x = self.drop(self.embeddings(rows.gather(tokens), rows.gather(positions)))
-        for block in self.blocks:
-            x = block(x, rows)
-        return rows.spread(x)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"] | None = None,
-        segments: Int[Tensor, "B T"] | None = None,
-    ) -> Any:
-        states = self.forward_features(tokens, mask, segments)
-        if self.head == "encoder":
-            return EncoderOutput(states, self.pooler(states[:, 0]).tanh())
-        if self.head == "embedding":
-            return mean_tokens(states, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
-        if self.head == "classifier":
-            return self.classifier(states[:, 0])
-        if self.head == "tagger":
-            return self.tagger(self.head_drop(states))
-        if self.head == "span":
-            return SpanLogits(*self.span(states).unbind(-1))
-        return self.language(states, self.embeddings.word_embeddings.weight)
-
 
 def example_batch(config: RobertaConfig, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Random tokens [B, T] of 4 to 12 positions and their mask."""
-    length = min(12, config.max_seq_len)
-    lengths = torch.randint(min(4, length), length + 1, (batch_size, 1), generator=generator)
-    return {
-        "tokens": torch.randint(config.vocab_size or 100, (batch_size, length), generator=generator),
-        "mask": torch.arange(length) < lengths,
-    }
+    made = random_texts(config, batch_size, generator)
+    return {"tokens": made["tokens"], "mask": made["mask"]}
 
 
 PRESETS = {
