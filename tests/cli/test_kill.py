@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "lenet5": (None, ("max_steps=400", "batch_size=16", "eval.every_steps=50", "keep.every_steps=7")),
     "dcgan_fashion": (
         "images/fashion-mnist",
-        ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3"),
+        ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3", "task.judge=null"),
     ),
     **{
         recipe: (
@@ -34,6 +34,7 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
                 "model=ddpm-tiny",
                 "data.limit=30",
                 "task.evaluated=8",
+                "task.judge=null",
                 "task.sampler.steps=2",
                 "max_steps=60",
                 "batch_size=16",
@@ -129,13 +130,21 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
             "model.channel_base=128",
             "model.channel_max=16",
             "objective.augment=[translation]",
+            "task.judge=null",
             "eval.every_steps=30",
             "keep.every_steps=3",
         ),
     ),
     "wgan_gp_fashion": (
         "images/fashion-mnist",
-        ("max_steps=20", "data.limit=100", "batch_size=16", "eval.every_steps=15", "keep.every_steps=2"),
+        (
+            "max_steps=20",
+            "data.limit=100",
+            "batch_size=16",
+            "eval.every_steps=15",
+            "keep.every_steps=2",
+            "task.judge=null",
+        ),
     ),
     "vae_mnist": (
         "images/mnist",
@@ -150,14 +159,30 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
             "stages.prior.epochs=1",
             "keep.every_steps=3",
             "objective.revive_below=0.9",
+            "task.judge=null",
+        ),
+    ),
+    "vae_fashion": (
+        "images/fashion-mnist",
+        (
+            "epochs=null",
+            "max_steps=60",
+            "data.limit=100",
+            "batch_size=16",
+            "eval.every_epochs=null",
+            "eval.every_steps=25",
+            "eval.monitor=feature_distance",
+            "keep.every_steps=3",
+            "task.evaluated=50",
         ),
     ),
     "transfer_pictures": ("images/cifar10-subset", ("max_steps=60", "keep.every_steps=3", "eval.every_steps=40")),
 }
 
-# recipe -> (the recipe that a run it starts from is trained with, overrides that make that one short)
-BEFORE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "transfer_pictures": ("transfer_pictures_source", ("max_steps=5", "data.limit=20", "batch_size=32")),
+# recipe -> (the option that names a run which comes before, that run's recipe, overrides that make it short)
+BEFORE: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "transfer_pictures": ("init", "transfer_pictures_source", ("max_steps=5", "data.limit=20", "batch_size=32")),
+    "vae_fashion": ("task.judge", "judge_fashion", ("max_steps=5", "data.limit=100", "batch_size=32")),
 }
 
 
@@ -192,8 +217,9 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(recipe: str, tmp_path: Path
         pytest.skip(f"{needs} is not beside the repository")
     os.environ["LAYERWISE_DATA"] = root
     if recipe in BEFORE:
-        finish(start(*BEFORE[recipe], tmp_path / "before"))
-        overrides = (f"init={tmp_path / 'before'}", *overrides)
+        option, *first = BEFORE[recipe]
+        finish(start(*first, tmp_path / "before"))
+        overrides = (f"{option}={tmp_path / 'before'}", *overrides)
     straight = tmp_path / "straight"
     finish(start(recipe, overrides, straight))
     chance = random.Random(f"{recipe}{KILLS}")

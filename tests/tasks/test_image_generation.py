@@ -18,7 +18,6 @@ from layerwise.tasks.image_generation import (
     GenerationMetrics,
     ImageGeneration,
     ImageGenerationConfig,
-    frechet_distance,
     make_pictures,
     save_grid,
 )
@@ -38,27 +37,6 @@ def read(path: Path | str) -> np.ndarray:
 def make_gan() -> DCGAN:
     torch.manual_seed(0)
     return DCGAN(PRESETS["dcgan-tiny"])
-
-
-def test_frechet_distance_equals_scipys_matrix_root() -> None:
-    generator = torch.Generator().manual_seed(0)
-    a, b = (
-        torch.randn(30, 6, generator=generator, dtype=torch.float64)
-        @ torch.randn(6, 6, generator=generator, dtype=torch.float64)
-        for _ in range(2)
-    )
-    means, covariances = [x.mean(0) for x in (a, b)], [torch.cov(x.T) for x in (a, b)]
-    root = sqrtm(covariances[0].numpy() @ covariances[1].numpy())
-    wanted = float((means[0] - means[1]).square().sum()) + float(
-        np.trace(covariances[0].numpy() + covariances[1].numpy() - 2 * root.real)
-    )
-    assert frechet_distance(means[0], covariances[0], means[1], covariances[1]) == pytest.approx(wanted, rel=1e-10)
-
-
-def test_frechet_distance_of_independent_coordinates_is_the_closed_form() -> None:
-    """Diagonal covariances: sum of (m1 - m2)^2 + (s1 - s2)^2."""
-    m1, m2, s1, s2 = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [1.0, 2.0]))
-    assert frechet_distance(m1, torch.diag(s1**2), m2, torch.diag(s2**2)) == pytest.approx(1 + 4 + 4 + 4, rel=1e-12)
 
 
 def test_metrics_equal_a_direct_computation_in_principal_components() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from layerwise.api.judge import attach_judge
 from layerwise.api.open import open_model
 from layerwise.core.config import Component, apply_overrides, parse, read_yaml, to_tree
 from layerwise.core.console import Console
@@ -91,9 +92,10 @@ def evaluate(
         choices=choices,
         notes=[],
     )
+    attach_judge(session, Console())
     part = "test" if splits is None or splits.test is not None else "val"
     with torch.inference_mode():
-        metrics, tables = session.evaluate(part, _prepared(network, task))
+        metrics, tables = session.evaluate(part, _prepared(network, task), concludes=True)
     return {
         "run": str(source),
         "metrics": {f"{part}/{name}": value for name, value in metrics.items()},

@@ -19,6 +19,8 @@ from layerwise.track import files
 from layerwise.track.curves import curves_of, thinned
 from layerwise.track.run_directory import RunDirectory, environment
 
+_JUDGED = "judge", "judge_fingerprint", "judged"  # without which a distance in a judge's features means nothing
+
 
 def reproduce(
     recipe: str,
@@ -71,6 +73,7 @@ def reproduce(
                     "training_s": round(facts["seconds"], 1),
                     "total_s": round(time.monotonic() - began, 1),
                     "selected_by": facts["selected_by"],
+                    **{name: facts["tables"][name] for name in _JUDGED if name in facts["tables"]},
                     "baselines": facts["baselines"],
                     "curves": _curves(directory, facts["headline"]),
                 }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise.api.configure import EXTENDS, Configured, changed_keys, configure
+from layerwise.api.judge import attach_judge
 from layerwise.core.config import parse, read_yaml, to_tree
 from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, LayerwiseError, StopRequested, UnsupportedError
@@ -217,6 +218,7 @@ class _Training:
         )
         for note in session.notes:
             self.console.info(note)
+        attach_judge(session, self.console)
         if self.writes:
             self._describe(session)
         self.world.barrier()
@@ -344,7 +346,7 @@ class _Training:
             if has_test or has_val:
                 part = "test" if has_test else "val"
                 with torch.no_grad():
-                    found, self.final_tables = session.evaluate(part, session.network)
+                    found, self.final_tables = session.evaluate(part, session.network, concludes=True)
                 metrics = {f"{part}/{name}": value for name, value in found.items()}
             if not self.writes or self.log is None:
                 return Run(path=self.directory.path, metrics=metrics, status="finished")

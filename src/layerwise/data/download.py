@@ -119,8 +119,8 @@ def _size(count: int) -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time downloads to a path."""
+def alone(path: Path) -> Iterator[None]:
+    """One process at a time is in this context; the others wait. `path` is of a lock file, which stays."""
     with open(path, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -137,7 +137,7 @@ def download(file: RemoteFile, target: Path, name: str) -> None:
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(target.name + ".lock")):
+        with alone(target.with_name(target.name + ".lock")):
             if _complete(target, file):
                 return  # another process was faster
             print(f"Downloading {name}: {file.url} ({_size(file.bytes)}) to {target}", file=sys.stderr, flush=True)

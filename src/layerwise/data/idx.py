@@ -118,6 +118,7 @@ def _splits(
             "in_features": height * width,
         },
         class_names=names,
+        extras={"pad": pad},
         normalisation=None if pad else normalisation,  # published for the pictures as they are
     )
 

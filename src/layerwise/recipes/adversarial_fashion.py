@@ -25,7 +25,7 @@ def _phases(
 def gan_fashion() -> Recipe:
     """The fully connected networks of 2014 with the non-saturating loss and nothing else."""
     return Recipe(
-        task=component("image_generation"),
+        task=component("image_generation", judge="judge_fashion", evaluated=2000),
         model=component("gan"),
         data=component("fashion_mnist"),
         objective=component("adversarial"),
@@ -42,7 +42,7 @@ def wgan_gp_fashion() -> Recipe:
     (Gulrajani et al. 2017, algorithm 1).
     """
     return Recipe(
-        task=component("image_generation"),
+        task=component("image_generation", judge="judge_fashion", evaluated=2000),
         model=component("dcgan"),
         data=component("fashion_mnist"),
         objective=component("adversarial", loss="wasserstein", penalty="gradient_penalty", penalty_weight=10.0),
@@ -57,7 +57,7 @@ def wgan_gp_fashion() -> Recipe:
 def stylegan2_fashion() -> Recipe:
     """StyleGAN2 at 32 x 32 with path-length regularisation, lazy R1 and style mixing, 20 minutes on two cores."""
     return Recipe(
-        task=component("image_generation"),
+        task=component("image_generation", judge="judge_fashion", evaluated=2000),
         model=component("stylegan2-small"),
         data=component("fashion_mnist", pad=2),
         objective=component("style_adversarial", penalty="r1", penalty_weight=0.5, penalty_every=16),

@@ -41,7 +41,7 @@ def vae_mnist_conditional() -> Recipe:
 def vae_fashion() -> Recipe:
     """Convolutions and grey levels on Fashion-MNIST, measured as the adversarial networks are: by its samples."""
     return Recipe(
-        task=component("image_generation", normalise="unit"),
+        task=component("image_generation", normalise="unit", judge="judge_fashion", evaluated=2000),
         model=component("vae-conv", likelihood="gaussian"),
         data=component("fashion_mnist"),
         objective=component("variational"),

@@ -7,7 +7,7 @@ from layerwise.train.recipe import Eval, Recipe, Stage
 def vqvae_fashion() -> Recipe:
     """49 of 256 codes a picture, more than half of them in use; a transformer over the codes draws new pictures."""
     return Recipe(
-        task=component("image_codes"),
+        task=component("image_codes", judge="judge_fashion", evaluated=2000),
         model=component("vq-vae"),
         data=component("fashion_mnist"),
         objective=component("vector_quantisation", commitment=0.05),

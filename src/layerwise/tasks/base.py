@@ -62,6 +62,9 @@ class Task(ABC):
     # Whether evaluation and predictions call nothing of the network but its forward, so that another module with the
     # same forward may stand for it.
     calls_forward_alone: bool = False
+    # Set by whoever evaluates: whether the evaluation that follows is the last one of a run, or one that a person asked
+    # for, and may look at more than those that training waits for.
+    concludes: bool = False
 
     @abstractmethod
     def bind(self, splits: Splits) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from layerwise.core.config import NonNegativeInt
+from layerwise.core.config import NonNegativeInt, PositiveInt
 from layerwise.data.examples import Splits
 from layerwise.nn.protocols import require
 from layerwise.objectives.vector_quantisation import perplexity_of
@@ -39,9 +39,13 @@ class ImageCodesConfig:
 
     Args:
         seed: of the pictures that are drawn for evaluation and report.
+        evaluated, judge, judged: see `ImageGenerationConfig`.
     """
 
     seed: NonNegativeInt = 0
+    evaluated: PositiveInt | None = None
+    judge: str | None = None
+    judged: PositiveInt = 2000
 
 
 class CodeMetrics(Accumulator):
@@ -99,7 +103,15 @@ class ImageCodes(ImageGeneration):
     """Raw `image` uint8 [B, C, H, W] to `images` in [0, 1]; the report has reconstructions beside what it draws."""
 
     def __init__(self, config: ImageCodesConfig) -> None:
-        super().__init__(ImageGenerationConfig(seed=config.seed, normalise="unit"))
+        super().__init__(
+            ImageGenerationConfig(
+                seed=config.seed,
+                normalise="unit",
+                evaluated=config.evaluated,
+                judge=config.judge,
+                judged=config.judged,
+            )
+        )
 
     def accumulator(self) -> Accumulator:
         return CodeMetrics(super().accumulator())

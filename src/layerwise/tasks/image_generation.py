@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from layerwise.core.config import NonNegativeFloat, NonNegativeInt, PositiveInt, parse, to_tree
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.core.suggest import did_you_mean
-from layerwise.data.examples import Splits
+from layerwise.data.examples import Examples, Splits
 from layerwise.data.fit import Fit
 from layerwise.data.pictures import decode_image
 from layerwise.nn.protocols import Denoiser, GenerativeAdversarial, PictureSampler, require
 from layerwise.ops.noise_schedules import NoiseProcess
 from layerwise.ops.random import Draws
+from layerwise.ops.sample_measures import frechet_distance, nearest_points
 from layerwise.ops.samplers import SamplerConfig
 from layerwise.tasks.base import Accumulator, Batch, Task
 from layerwise.tasks.captions import Captions
 from layerwise.tasks.denoising import Conditions, PictureOptions, latent_noise, take_noise_away
+from layerwise.tasks.judge import Judge, JudgedMetrics, draw_distances, training_places
 from layerwise.tasks.preprocessing import Normalise
 
 _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at before its principal components
@@ -32,6 +34,7 @@ _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not de
 _MOST_TOGETHER = 12_288  # numbers of a sample that is made with others at once: 3 x 64 x 64
 _GRID = 64  # pictures of the report's grids
 _SIDE = 40  # pixels that a picture in a report has at least
+_PAIRS, _PAIRS_A_ROW = 24, 6  # of a sample and the training picture nearest to it
 _ROWS, _POINTS = 6, 10  # of the report's picture of walks from noise to picture
 Draw = Callable[[nn.Module, Tensor, Draws, Tensor, Batch], Tensor]
 
@@ -48,6 +51,9 @@ class ImageGenerationConfig:
         sampler: how a model that takes noise away goes about it, in evaluations and where nothing else is asked for.
         guidance: how strongly the condition counts then: 1 is the model's own prediction under it.
         evaluated: pictures made in an evaluation, by each process; None makes as many as there are real ones.
+        judge: a classifier in whose features pictures are compared too: the name of a recipe (`judge_fashion`), which
+            is trained where it has not been yet, or a run or checkpoint of your own. None: no network judges.
+        judged: pictures that it compares with as many real ones, at most. The last evaluation of a run makes no fewer.
     """
 
     components: PositiveInt = 64
@@ -57,25 +63,8 @@ class ImageGenerationConfig:
     sampler: SamplerConfig = SamplerConfig()
     guidance: NonNegativeFloat = 1.0
     evaluated: PositiveInt | None = None
-
-
-def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
-    """Squared Frechet distance of two normal distributions.
-
-    `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2))`.
-
-    Args:
-        mean_1, mean_2: float64 [D].
-        covariance_1, covariance_2: float64 [D, D], symmetric, positive semidefinite.
-
-    References:
-        D. C. Dowson, B. V. Landau, "The Frechet distance between multivariate normal distributions", 1982; M. Heusel et
-        al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", 2017, equation 6.
-    """
-    values, vectors = torch.linalg.eigh(covariance_1)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ covariance_2 @ root).clamp(min=0).sqrt().sum()
-    return float((mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross)
+    judge: str | None = None
+    judged: PositiveInt = 2000
 
 
 class GenerationMetrics(Accumulator):
@@ -96,14 +85,22 @@ class GenerationMetrics(Accumulator):
         lowest: value of a black pixel, -1 or 0; a white one is 1.
         draw: makes pictures (network, sample ids, draws, tensor of their device and type, batch with the conditions).
         most: pictures to make; None makes one for each real one.
+        judged: measures in a classifier's features, of the same pictures.
     """
 
     def __init__(
-        self, components: int, seed: int, lowest: float = -1.0, draw: "Draw | None" = None, most: int | None = None
+        self,
+        components: int,
+        seed: int,
+        lowest: float = -1.0,
+        draw: "Draw | None" = None,
+        most: int | None = None,
+        judged: JudgedMetrics | None = None,
     ) -> None:
         self.components, self.draws, self.lowest = components, Draws(seed, "image_generation", "evaluation"), lowest
         self.draw: Draw = draw or (lambda network, ids, draws, like, batch: draw_pictures(network, ids, draws, like))
         self.left = math.inf if most is None else most
+        self.judged = judged
         self.moments: dict[str, Tensor] = {}
 
     def update(self, network: nn.Module, batch: Batch) -> None:
@@ -121,6 +118,8 @@ class GenerationMetrics(Accumulator):
 
     def update_from(self, images: Tensor, fakes: Tensor) -> None:
         """Take in real and generated pictures [B, C, H, W] in [lowest, 1] directly."""
+        if self.judged is not None:
+            self.judged.update_from(_to_bytes(images, self.lowest), _to_bytes(fakes, self.lowest))
         for name, pictures in (("real", images), ("fake", fakes)):
             if len(pictures) == 0:
                 continue
@@ -135,10 +134,16 @@ class GenerationMetrics(Accumulator):
             }
 
     def state(self) -> dict[str, Tensor]:
-        return dict(self.moments)
+        judged = {} if self.judged is None else self.judged.state()
+        return {**self.moments, **{f"judged/{name}": value for name, value in judged.items()}}
 
     def merge(self, states: Sequence[dict[str, Tensor]]) -> None:
-        present = [state for state in states if state]
+        if self.judged is not None:
+            prefix = "judged/"
+            self.judged.merge(
+                [{k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)} for state in states]
+            )
+        present = [{k: v for k, v in state.items() if not k.startswith("judged/")} for state in states if state]
         self.moments = (
             {name: torch.stack([state[name] for state in present]).sum(0) for name in present[0]} if present else {}
         )
@@ -152,6 +157,7 @@ class GenerationMetrics(Accumulator):
             basis.T @ mean_1, basis.T @ covariance_1 @ basis, basis.T @ mean_2, basis.T @ covariance_2 @ basis
         )
         return {
+            **({} if self.judged is None else self.judged.compute()),
             "frechet_distance": distance,
             "diversity": float(covariance_2.trace() / covariance_1.trace().clamp(min=1e-12)),
         }
@@ -171,6 +177,7 @@ class GenerationMetrics(Accumulator):
             "made": int(self.moments["fake_count"]),
             "components": self.components,
             "variance_in_components": float(kept),
+            **({} if self.judged is None else self.judged.table()),
         }
 
 
@@ -191,6 +198,12 @@ class ImageGeneration(Task):
 
     def __init__(self, config: ImageGenerationConfig) -> None:
         self.config = config
+        if config.judge is not None:
+            self.monitor = ("feature_distance", "min")
+        self.judge: Judge | None = None  # set by whoever can train or open one
+        self.border = 0  # pixels of padding on every side
+        self._training: Examples | None = None
+        self._judged: JudgedMetrics | None = None  # of the newest evaluation
         self.image_size: list[int] = []
         self.channels = 0
         self.class_names: list[str] = []
@@ -211,6 +224,7 @@ class ImageGeneration(Task):
         if self.config.condition == "caption":
             self.captions = Captions.learn(part)
         self.channels, *self.image_size = first["image"].shape[1:]
+        self.border, self._training = int(splits.extras.get("pad", 0)), splits.train
         mean, std = (0.5, 0.5) if self.config.normalise == "symmetric" else (0.0, 1.0)
         self._preprocessing = Normalise([mean] * self.channels, [std] * self.channels)
 
@@ -253,8 +267,19 @@ class ImageGeneration(Task):
         return found
 
     def accumulator(self) -> Accumulator:
-        config = self.config
-        return GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, config.evaluated)
+        """Metrics of as many pictures as `evaluated` says, and of the last evaluation as many as are judged.
+
+        Raises:
+            RuntimeError: a judge was asked for and nobody has set `judge`.
+        """
+        config, most = self.config, self.config.evaluated
+        if config.judge is not None:
+            if self.judge is None:
+                raise RuntimeError(f"task.judge={config.judge} is opened before pictures are evaluated")
+            self._judged = JudgedMetrics(self.judge, config.judged, self._training if self.concludes else None)
+            if most is not None and self.concludes:
+                most = max(most, config.judged)
+        return GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, most, self._judged)
 
     @property
     def _lowest(self) -> float:
@@ -394,6 +419,26 @@ class ImageGeneration(Task):
             chosen = torch.linspace(0, len(real) - 1, min(_GRID, len(real))).long()
             found.append(("Real pictures of the validation part", folder / "real.png"))
             save_grid(enlarged(real.collate(chosen)["image"]), found[-1][1])
+        return [*found, *self._pictures_of_copies(made, splits, folder)]
+
+    def _pictures_of_copies(self, made: Tensor, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
+        """Samples beside the training pictures nearest to them in the judge's features, and how near they are."""
+        train = splits and splits.train
+        if self.judge is None or not train:
+            return []
+        distances, places = nearest_points(self.judge.features(made), self.judge.training_features(train))
+        first = distances.argsort(stable=True)[:_PAIRS]
+        near = train.collate(training_places(train)[places[first]])["image"]
+        pairs, path = torch.stack([made[first], near], dim=1).flatten(0, 1), folder / "nearest_training.png"
+        save_grid(enlarged(pairs), path, columns=_PAIRS_A_ROW * 2)
+        caption = (
+            f"Of the {len(made)} samples the {len(first)} nearest to training pictures in the judge's features, each "
+            "with that training picture to its right"
+        )
+        found = [(caption, path)]
+        if self._judged is not None and (both := self._judged.nearest()) is not None:
+            caption = "How far generated and real pictures are from training pictures: a copy would be at 0"
+            found.append((caption, draw_distances(*both, folder / "nearest_distances.png")))
         return found
 
     @torch.no_grad()

@@ -68,9 +68,11 @@ class Session:
         """The trainer of a stage, freshly initialised."""
         return _stage_trainer(self, self.stages()[index], index, first_step, hooks)
 
-    def evaluate(self, part: str, network: nn.Module) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics and tables on "val" or "test"."""
-        recipe = self.recipe
+    def evaluate(
+        self, part: str, network: nn.Module, *, concludes: bool = False
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics and tables on "val" or "test"; `concludes`: see `Task`."""
+        recipe, self.task.concludes = self.recipe, concludes
         examples = getattr(self.splits, part) if self.splits is not None else None
         if examples is None and self.task.needs_data:
             raise DataError(f"The data has no {part} part.")

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import NonNegativeInt, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.init import Init, initialise
 from layerwise.ops.random import Draws
@@ -54,7 +54,7 @@ class VAEConfig:
     Args:
         in_channels: channels of the pictures; None takes the data's.
         image_size: height and width of the pictures, each divisible by 2 ** len(widths); None takes the data's.
-        num_classes: of a conditional model; None takes the data's.
+        num_classes: of a conditional model; None takes the data's, 0 is none.
         conditional: encoder and decoder are told the class of the picture.
         widths: channels of convolutions that halve height and width, between pixels and hidden layers; none: a
             perceptron.
@@ -66,7 +66,7 @@ class VAEConfig:
 
     in_channels: PositiveInt | None = None
     image_size: tuple[PositiveInt, PositiveInt] | None = None
-    num_classes: PositiveInt | None = None
+    num_classes: NonNegativeInt | None = None
     conditional: bool = False
     widths: tuple[PositiveInt, ...] = ()
     hidden_sizes: tuple[PositiveInt, ...] = (200, 200)
@@ -172,7 +172,7 @@ class VAE(nn.Module):
         super().__init__()
         if config.in_channels is None or config.image_size is None:
             raise ConfigError("in_channels and image_size are needed; they come from the data or are given.")
-        if config.conditional and config.num_classes is None:
+        if config.conditional and not config.num_classes:
             raise ConfigError("conditional=true needs num_classes: the data has no classes, or say how many.")
         self.config, self.code_size = config, config.code_size
         self.num_classes = (config.num_classes or 0) if config.conditional else 0
