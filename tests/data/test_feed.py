@@ -1,5 +1,6 @@
 """The feed: steps collated together equal steps collated one by one, whatever the columns."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 from layerwise.core.config import parse_component
+from layerwise.core.errors import ConfigError
 from layerwise.data import feed as module
-from layerwise.data.examples import Batch, TensorExamples
-from layerwise.data.feed import Feed, alike_order
+from layerwise.data.examples import Batch, Subset, TensorExamples
+from layerwise.data.feed import Feed, alike_order, in_streams, stream_order
+from layerwise.data.text import TokenWindows
 
 
 def pictures(count: int = 50) -> TensorExamples:
@@ -122,3 +125,48 @@ def test_feed_of_like_lengths_fills_up_less() -> None:
     feed = Feed(examples, lambda batch: batch, batch_size=8, seed=0, lengths=lengths)
     batches = [feed.next_step()[0]["features"] for _ in range(feed.steps_per_epoch)]
     assert sum(float(batch.max() - batch.min()) for batch in batches) / 8 < 10
+
+
+@pytest.mark.parametrize(("length", "streams"), [(12, 3), (13, 3), (14, 3), (5, 5), (7, 1), (2, 2)])
+def test_streams_cut_the_text_into_rows_that_go_on(length: int, streams: int) -> None:
+    order = stream_order(length, streams)
+    assert sorted(order.tolist()) == list(range(length))
+    batches = [batch.tolist() for batch in order.split(streams)]
+    for before, after in itertools.pairwise(batches):
+        assert [row + 1 for row in before[: len(after)]] == after
+    assert batches[0][0] == 0
+    parts = [len([batch for batch in batches if row < len(batch)]) for row in range(streams)]
+    assert max(parts) - min(parts) <= 1
+
+
+def test_a_feed_of_streams_reads_the_text_in_order_in_every_pass() -> None:
+    windows = TokenWindows(torch.arange(101), 10)
+    feed = Feed(windows, dict, batch_size=3, streams=True)
+    assert feed.steps_per_epoch == 4  # four windows, then three
+    for _ in range(2):
+        rows: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        for batch in (feed.next_step()[0] for _ in range(3)):
+            for row, tokens in enumerate(batch["tokens"]):
+                rows[row] += tokens.tolist()
+        assert rows == {0: list(range(30)), 1: list(range(40, 70)), 2: list(range(70, 100))}
+        assert feed.next_step()[0]["tokens"].tolist() == [list(range(30, 40))]
+
+
+def test_processes_read_streams_of_their_own() -> None:
+    windows = TokenWindows(torch.arange(1051), 10)  # 105 windows in 16 streams: nine of seven, seven of six
+    seen: list[int] = []
+    for rank in range(3):
+        ends: dict[int, int] = {}
+        for batch in in_streams(windows, dict, rank, 3):
+            for row, start in enumerate(batch["sample_ids"].tolist()):
+                assert ends.get(row, start) == start  # no other process's stream is gone on with
+                ends[row] = start + 10
+                seen.append(start)
+    assert sorted(seen) == list(range(0, 1050, 10))
+
+
+def test_streams_need_examples_that_follow_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"leave out data\.stride, data\.limit"):
+        next(iter(in_streams(Subset(TokenWindows(torch.arange(101), 10), torch.tensor([3, 1])), dict)))
+    with pytest.raises(ConfigError, match="truncated_bptt"):
+        Feed(pictures(), dict, batch_size=3, streams=True)

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
-from layerwise.data.text import Text, TextConfig
+from layerwise.data.feed import in_streams
+from layerwise.data.text import Text, TextConfig, TokenWindows
 from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer
+from layerwise.models.language.rnn import RNN, RNNConfig
+from layerwise.objectives.autoregressive import AutoregressiveConfig
+from layerwise.objectives.truncated_bptt import TruncatedBPTTConfig
 from layerwise.tasks.language_modelling import LanguageMetrics, LanguageModelling, LanguageModellingConfig
 
 ALPHABET = "\nab"
@@ -176,3 +181,45 @@ def test_a_text_data_set_serves_the_task(tmp_path: Path) -> None:
         metrics, tables = task.evaluate(Bigram(TABLE).eval(), [batch])
     assert metrics["loss"] == pytest.approx(nll("abba\n" * 4) / 19)
     assert tables["count"] == 19
+
+
+def test_a_text_read_as_streams_is_scored_as_if_each_stream_were_read_at_once() -> None:
+    """64 windows in 16 streams of 4: each scored with all of its stream before it."""
+    tokens = torch.randint(3, (64 * 5 + 1,), generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = RNN(RNNConfig(vocab_size=3, d_model=4, hidden_size=6, dropout=0.0)).double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.7)
+    task = bound()
+    task.bind_objective(TruncatedBPTTConfig())
+    windows = TokenWindows(tokens, 5)
+
+    def loss(parts: list[LanguageMetrics]) -> float:
+        whole = task.accumulator()
+        whole.merge([part.state() for part in parts])
+        return whole.compute()["loss"]
+
+    def read(rank: int, world_size: int) -> LanguageMetrics:
+        metrics = task.accumulator()
+        with torch.no_grad():
+            for batch in in_streams(windows, task.inputs, rank, world_size):
+                metrics.update(network, batch)
+        return metrics
+
+    with torch.no_grad():
+        rows = tokens[:-1].view(16, 20)
+        wanted = F.cross_entropy(network(rows).flatten(0, 1), tokens[1:])
+        alone = F.cross_entropy(network(rows.view(64, 5)).flatten(0, 1), tokens[1:])
+    assert loss([read(0, 1)]) == pytest.approx(float(wanted), abs=1e-12)
+    assert loss([read(rank, 3) for rank in range(3)]) == pytest.approx(float(wanted), abs=1e-12)
+    assert abs(float(wanted - alone)) > 1e-3
+
+
+def test_reading_on_travels_with_the_weights() -> None:
+    task, other = bound(), bound()
+    task.bind_objective(TruncatedBPTTConfig())
+    other.load(json.loads(json.dumps(task.state())))
+    assert other.streams
+    other.bind_objective(AutoregressiveConfig())
+    assert not other.streams

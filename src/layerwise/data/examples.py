@@ -22,6 +22,9 @@ class Examples(ABC):
 
     # Whether collating reads and decodes files, so that doing it ahead in a thread pays.
     decodes: bool = False
+    # Whether each example goes on where the one before it ends (windows of one text), so that they may be read as
+    # streams. A sample's id is then the position of its first token.
+    consecutive: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

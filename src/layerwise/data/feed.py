@@ -18,6 +18,7 @@ from layerwise.ops.random import Draws, permutation, windowed_permutation
 
 _SHARDS_AT_ONCE = 16  # archives whose examples are shuffled together
 _POOL = 64  # batches among which examples are sorted by length
+_STREAMS_READ = 16  # side by side in evaluation, always: the result must not depend on the batch size
 _CHUNK_BYTES = 1 << 20  # of raw columns: what a core's cache holds
 
 
@@ -36,6 +37,7 @@ class Feed:
         rank, world_size: this process's share of every batch.
         weights: [N] sampling weights; given, an epoch is N draws with replacement.
         lengths: [N]; given, batches are of like lengths (`alike_order`).
+        streams: read consecutive examples in order, as many streams side by side as a batch has rows (`stream_order`).
         prefetch: collate the next step in a thread meanwhile; pays where examples are decoded from files.
     """
 
@@ -52,10 +54,13 @@ class Feed:
         world_size: int = 1,
         weights: Tensor | None = None,
         lengths: Tensor | None = None,
+        streams: bool = False,
         prefetch: bool = False,
     ) -> None:
         if len(examples) == 0:
             raise DataError("The training part has no examples.")
+        if streams and (not examples.consecutive or weights is not None):
+            raise _not_consecutive()
         self.examples, self.inputs = examples, inputs
         self.mixings = tuple(each for each in transforms if isinstance(each, Mixing))
         self.transforms = tuple(each for each in transforms if not isinstance(each, Mixing))
@@ -65,7 +70,10 @@ class Feed:
             raise ConfigError("data.augment: random_resized_crop with source=file cuts before all else: name it first.")
         self.batch_size, self.micro_batch_size, self.seed = min(batch_size, len(examples)), micro_batch_size, seed
         self.rank, self.world_size, self.weights, self.lengths = rank, world_size, weights, lengths
+        self.streams = streams
         self.steps_per_epoch = len(_sizes(len(examples), self.batch_size))
+        if streams:  # one that is left stays alone: it goes on from the step before
+            self.steps_per_epoch = -(-len(examples) // self.batch_size)
         self.position = 0  # steps given so far
         self._order: tuple[int, Tensor] | None = None
         self._pass: tuple[int, Examples] | None = None
@@ -80,7 +88,9 @@ class Feed:
 
     def _epoch_order(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
-            if self.weights is None and (shards := self.examples.shards()) is not None:
+            if self.streams:
+                order = stream_order(len(self.examples), self.batch_size)
+            elif self.weights is None and (shards := self.examples.shards()) is not None:
                 order = windowed_permutation(shards, _SHARDS_AT_ONCE, self.seed, "epoch", epoch)
             elif self.weights is None and self.lengths is not None:
                 order = alike_order(self.lengths, self.batch_size, self.seed, epoch)
@@ -230,6 +240,30 @@ def alike_order(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Tens
     return torch.cat([batches[permutation(len(batches), seed, "batches", epoch)].flatten(), last[~kept]])
 
 
+def stream_order(length: int, streams: int) -> Tensor:
+    """Consecutive examples as streams side by side: row b of every batch goes on where row b of the one before ended.
+
+    The text is cut into `streams` parts of equally many examples, the first ones with one more where it does not come
+    out even; those are left to a last batch that is not full.
+
+    Example:
+        >>> stream_order(8, 3).tolist()
+        [0, 3, 6, 1, 4, 7, 2, 5]
+    """
+    each, over = divmod(length, streams)
+    sizes = torch.full((streams,), each)
+    sizes[:over] += 1
+    starts = sizes.cumsum(0) - sizes
+    return torch.cat([(starts + torch.arange(each)[:, None]).flatten(), starts[:over] + each])
+
+
+def _not_consecutive() -> ConfigError:
+    return ConfigError(
+        "objective=truncated_bptt reads a text on from window to window, and these examples do not follow each other. "
+        "Take data=text or a data set like it, and leave out data.stride, data.limit and data.weighted."
+    )
+
+
 def _sizes(count: int, most: int) -> list[int]:
     """`count` in pieces of `most`; a last piece of one joins the one before.
 
@@ -255,3 +289,17 @@ def in_order(examples: Examples, inputs: Callable[[Batch], Batch], batch_size: i
     indices = torch.arange(rank, len(examples), world_size)
     for ids in indices.split(batch_size):
         yield inputs(examples.collate(ids))
+
+
+def in_streams(examples: Examples, inputs: Callable[[Batch], Batch], rank: int = 0, world_size: int = 1):
+    """Model inputs of a split of consecutive examples as streams side by side; each process reads streams of its own.
+
+    Raises:
+        ConfigError: the examples do not follow each other.
+    """
+    if not examples.consecutive:
+        raise _not_consecutive()
+    count = min(_STREAMS_READ, len(examples))
+    for ids in stream_order(len(examples), count).split(count):
+        if len(own := ids[rank::world_size]):
+            yield inputs(examples.collate(own))

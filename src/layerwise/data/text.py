@@ -65,6 +65,7 @@ class TokenWindows(Examples):
         if len(tokens) < 2:
             raise DataError(f"a text of {len(tokens)} tokens has no next token to learn")
         self.seq_len, self.stride, self.length = seq_len, stride or seq_len, len(tokens)
+        self.consecutive = self.stride == seq_len
         self._count = 1 + max(0, -(-(self.length - 1 - seq_len) // self.stride))
         filled = (self._count - 1) * self.stride + seq_len + 1
         narrow = torch.uint8 if int(tokens.max()) < 256 else torch.int32

@@ -158,6 +158,35 @@ class DecoderCache(Cache):
             self.mask = None if self.mask is None else self.mask.index_select(0, kept)
 
 
+class RecurrentCache:
+    """Memory of a recurrent network: the state after the last token, of one size however long the text was.
+
+    Unlike keys and values it may carry gradients, and it cannot go back: only to the beginning.
+
+    Args:
+        state: hidden states [L, B, H], of an LSTM also the cells.
+        max_seq_len: tokens that a text may have; there is no limit of its own.
+    """
+
+    def __init__(self, state: tuple[Tensor, ...], max_seq_len: int) -> None:
+        self.state, self.max_seq_len, self.position = state, max_seq_len, 0
+
+    def rewind(self, position: int) -> None:
+        """Forget everything.
+
+        Raises:
+            ConfigError: `position` is neither 0 nor where it is: states in between are not kept.
+        """
+        if position not in (0, self.position):
+            raise ConfigError(f"position={position}: a recurrent state goes back to 0 only")
+        if position == 0:
+            self.state, self.position = tuple(torch.zeros_like(part) for part in self.state), 0
+
+    def reorder(self, rows: Int[Tensor, " R"]) -> None:
+        """Row r becomes a copy of what row `rows[r]` was."""
+        self.state = tuple(part.index_select(1, rows) for part in self.state)
+
+
 class RecurrentDecoderCache:
     """Memory of a recurrent decoder that reads an encoder's result: a state of every hypothesis, and what the encoder
     gave, once a sentence.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 from torch import Tensor, nn
 
 from layerwise.core.errors import UnsupportedError
-from layerwise.nn.cache import Cache
+from layerwise.nn.cache import Cache, RecurrentCache
 from layerwise.ops.random import Draws
 
 
@@ -96,12 +96,23 @@ class Cached(Protocol):
         """Positions that it can hold at most."""
         ...
 
-    def init_cache(self, batch_size: int, max_seq_len: int | None = None) -> Cache:
+    def init_cache(self, batch_size: int, max_seq_len: int | None = None) -> Cache | RecurrentCache:
         """An empty cache on the model's device; None takes the model's own length."""
         ...
 
-    def __call__(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """Logits [B, T, V] of tokens [B, T] that follow those in the cache; their keys and values are added to it."""
+    def __call__(self, tokens: Tensor, cache: Any = None) -> Tensor:
+        """Logits [B, T, V] of tokens [B, T] that follow those in the cache; what they leave is written to it."""
+        ...
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A causal sequence model whose whole memory of a text is a state of fixed size, through which gradients flow."""
+
+    recurrent_state: bool  # True
+
+    def init_cache(self, batch_size: int, max_seq_len: int | None = None) -> RecurrentCache:
+        """The state before a text."""
         ...
 
 

@@ -5,6 +5,7 @@ penalty.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class Autoregressive(Objective):
         return {"nll": Term(total, self.counts(batch, context.phase)["nll"])}
 
 
-def token_loss_sum(network: nn.Module, inputs: Batch, labels: Tensor, label_smoothing: float) -> Tensor:
+def token_loss_sum(network: nn.Module, inputs: dict[str, Any], labels: Tensor, label_smoothing: float) -> Tensor:
     """Sum over targets of the cross-entropy of a network's logits [B, T, V], float32 at least on purpose.
 
     More than `chunk_size` logits of a `VocabularyHead` are taken a part at a time; which way is decided by sizes alone.

@@ -82,6 +82,8 @@ class Objective(nn.Module):
     per_batch: tuple[str, ...] = ()
     # Whether it learns from samples that are mixed of two (`mate_labels`, `own_share`).
     mixes: bool = False
+    # Whether it reads texts on from step to step: a batch then has the next window of as many streams as it has rows.
+    streams: bool = False
     # Phases that it knows, in order; one phase is called "main".
     phases: tuple[str, ...] = ("main",)
 

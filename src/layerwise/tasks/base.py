@@ -57,6 +57,9 @@ class Task(ABC):
     # Whether a run keeps `state()` from its start, and has `bind` go on with it: what the task took from a checkpoint
     # or learned at length (a tokeniser) is then there when the run goes on.
     keeps_state: bool = False
+    # Whether evaluation reads windows of a text in order, streams side by side, each from the state that the one before
+    # left.
+    streams: bool = False
     # Whether training is on a fixed data set; False for tasks whose batch source acts in an environment.
     needs_data: bool = True
     # Whether evaluation and predictions call nothing of the network but its forward, so that another module with the

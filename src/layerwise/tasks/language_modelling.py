@@ -13,7 +13,9 @@ from layerwise.core.config import PositiveInt
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.data.tokenizers import Tokenizer, tokenizer_from
-from layerwise.nn.protocols import VocabularyHead, vocabulary_weights
+from layerwise.nn.protocols import Recurrent, VocabularyHead, require, vocabulary_weights
+from layerwise.nn.recurrent import CarriedStates
+from layerwise.objectives.truncated_bptt import TruncatedBPTTConfig
 from layerwise.ops.linear_cross_entropy import IGNORED, chunk_size, linear_token_losses
 from layerwise.tasks.base import Accumulator, Batch, Task
 
@@ -36,15 +38,17 @@ class LanguageMetrics(Accumulator):
 
     Args:
         tokenizer: names the unit and turns the hardest windows back into text.
+        streams: windows come in order, streams side by side: a recurrent network goes on from where it was.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, *, streams: bool = False) -> None:
+        self.tokenizer, self.streams = tokenizer, streams
+        self._carried: CarriedStates | None = None
         self.sums = {"nll": torch.zeros((), dtype=torch.float64), "count": torch.zeros((), dtype=torch.int64)}
         self.windows: dict[str, Tensor] = {}  # mean loss [n], ids [n], input tokens and targets [n, T + 1]
 
     def update(self, network: nn.Module, batch: Batch) -> None:
-        losses = _losses(network, batch)
+        losses = self._read_on(network, batch) if self.streams else _losses(network, batch)
         targets = batch["labels"] != IGNORED
         self.sums["nll"] += losses.double().sum().cpu()
         self.sums["count"] += targets.sum().cpu()
@@ -56,6 +60,19 @@ class LanguageMetrics(Accumulator):
             "length": 1 + targets.sum(1),
         }
         self._keep_hardest([self.windows, {name: value.cpu() for name, value in fresh.items()}])
+
+    def _read_on(self, network: nn.Module, batch: Batch) -> Tensor:
+        """The losses of windows whose past is what was read before."""
+        starts = batch["sample_ids"]
+        cache = require(network, Recurrent, "evaluation of a text as a whole").init_cache(len(starts))
+        if self._carried is None:
+            self._carried = CarriedStates()
+            self._carried.setup(cache.state)
+        self._carried.resume(starts, cache)
+        losses = _losses(network, batch, cache=cache)
+        left = (part.transpose(0, 1) for part in cache.state)
+        self._carried.keep(starts, starts + batch["tokens"].shape[1], *left)
+        return losses
 
     def _keep_hardest(self, parts: Sequence[dict[str, Tensor]]) -> None:
         parts = [part for part in parts if part]
@@ -113,17 +130,20 @@ class LanguageModelling(Task):
             raise DataError("task=language_modelling needs text; this data has no tokeniser. Take data=text.")
         self._tokenizer = splits.extras["tokenizer"]
 
+    def bind_objective(self, objective: Any) -> None:
+        self.streams = isinstance(objective, TruncatedBPTTConfig)
+
     def state(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer.state()}
+        return {"tokenizer": self.tokenizer.state(), "streams": self.streams}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._tokenizer = tokenizer_from(state["tokenizer"])
+        self._tokenizer, self.streams = tokenizer_from(state["tokenizer"]), state.get("streams", False)
 
     def facts(self) -> dict[str, Any]:
         return {"vocab_size": self.tokenizer.vocab_size}
 
     def accumulator(self) -> LanguageMetrics:
-        return LanguageMetrics(self.tokenizer)
+        return LanguageMetrics(self.tokenizer, streams=self.streams)
 
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
         found: list[tuple[str, Batch]] = []
@@ -192,9 +212,10 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none").view_as(labels)
 
 
-def _losses(network: nn.Module, batch: Batch) -> Tensor:
+def _losses(network: nn.Module, batch: Batch, **more: Any) -> Tensor:
     """`token_losses` of a network; those of a large vocabulary are taken a part of the logits at a time."""
-    inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
+    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name not in ("labels", "sample_ids")}
+    inputs |= more
     labels = batch["labels"]
     weights = vocabulary_weights(network)
     if weights is not None and labels.numel() * len(weights[0]) > chunk_size(weights[0]):

@@ -15,7 +15,7 @@ from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.core.seeding import derive_seed
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Examples, Splits
-from layerwise.data.feed import Feed, in_order
+from layerwise.data.feed import Feed, in_order, in_streams
 from layerwise.data.mixing import Mixing
 from layerwise.data.source import StepSource
 from layerwise.data.splits import limited, prepare, sampling_weights
@@ -81,6 +81,8 @@ class Session:
         if examples is None:
             own = self.task.own_samples(part)[rank::world_size]
             batches: Iterable[dict[str, torch.Tensor]] = ({"sample_ids": ids} for ids in own.split(size))
+        elif self.task.streams:
+            batches = in_streams(examples, self.task.inputs, rank, world_size)
         else:
             batches = in_order(examples, self.task.inputs, size, rank, world_size)
         placed = (place(batch, self.device, self.choices["channels_last"]) for batch in batches)
@@ -311,7 +313,7 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
         raise ConfigError(f"micro_batch_size: task={recipe.task.name} makes whole batches itself. Leave it out.")
     if source is not None and stage.limit is not None:
         raise ConfigError(f"stages.{stage.name}.limit: task={recipe.task.name} makes its own data. Leave it out.")
-    source = source or _feed(session, batch_size, index, stage.limit, objective.mixes)
+    source = source or _feed(session, batch_size, index, stage.limit, objective)
     max_steps = _length(recipe, stage, source.steps_per_epoch)
     plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)] if max_steps != 0 else []
     monitor = _monitor(session) if index == len(session.stages()) - 1 else None
@@ -345,7 +347,7 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     return Trainer(network, objective, source, plans, settings, evaluate=evaluate, ema=ema, world=world, hooks=hooks)
 
 
-def _feed(session: Session, batch_size: int, index: int, limit: int | None, mixes: bool) -> StepSource:
+def _feed(session: Session, batch_size: int, index: int, limit: int | None, objective: Objective) -> StepSource:
     recipe, splits = session.recipe, session.splits
     assert recipe.data is not None
     if splits is None or splits.train is None:
@@ -353,7 +355,7 @@ def _feed(session: Session, batch_size: int, index: int, limit: int | None, mixe
     train: Examples = splits.train if limit is None else limited(splits.train, limit, recipe.seed)
     options = recipe.data.config  # a Dataset of one's own has neither augment nor weighted
     transforms = [transform.build() for transform in getattr(options, "augment", ())]
-    if not mixes and any(isinstance(transform, Mixing) for transform in transforms):
+    if not objective.mixes and any(isinstance(transform, Mixing) for transform in transforms):
         raise ConfigError("data.augment: mixup and cutmix need an objective of classes, such as cross_entropy.")
     return Feed(
         train,
@@ -366,6 +368,7 @@ def _feed(session: Session, batch_size: int, index: int, limit: int | None, mixe
         world_size=session.world.size,
         weights=sampling_weights(train) if getattr(options, "weighted", False) else None,
         lengths=session.task.lengths(train),
+        streams=objective.streams,
         prefetch=train.decodes,
     )
 

@@ -1,0 +1,20 @@
+"""Recurrent language models of characters and words, by truncated back-propagation through time."""
+
+from layerwise.core.config import component
+from layerwise.train.recipe import Eval, Recipe
+
+
+def lstm_shakespeare() -> Recipe:
+    """An LSTM of 512 units on the characters of Tiny Shakespeare."""
+    return Recipe(
+        task=component("language_modelling"),
+        model=component("lstm-char"),
+        data=component("tiny_shakespeare", seq_len=64),
+        objective=component("truncated_bptt"),
+        optimizer=component("AdamW", lr=4e-3, weight_decay=0.01),
+        schedule=component("cosine", warmup_share=0.05),
+        epochs=10,
+        batch_size=32,
+        clip=1.0,
+        eval=Eval(every_epochs=1),
+    )
