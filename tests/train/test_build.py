@@ -1,9 +1,11 @@
 """From a recipe to what trains: derived values, patterns, blocks, options that work on any network."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from layerwise.api.configure import configure
 from layerwise.core.errors import ConfigError
@@ -98,3 +100,36 @@ def test_a_stage_of_a_task_that_makes_its_own_data_takes_no_limit() -> None:
     recipe = configure("reinforce_cartpole", [("stages", [{"name": "few", "limit": 3}])]).recipe
     with pytest.raises(ConfigError, match=r"stages.few.limit"):
         build(recipe).trainer(0, 0, [])
+
+
+def test_a_stage_may_have_phases_of_its_own(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.new("RGB", (16, 16), (30 * i, 90, 10)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"colour {i}")
+    objective = {"name": "kl_autoencoding", "adversarial_weight": 0.5, "discriminator_width": 16}
+    phases = [
+        {"name": "autoencoder", "parameters": ["vae.*"]},
+        {"name": "discriminator", "parameters": ["objective.discriminator.*"], "every": 2},
+    ]
+    first = {"name": "first", "objective": objective, "phases": phases, "freeze": ["unet.*", "text_encoder.*"]}
+    model = {
+        "name": "latent-diffusion-tiny",
+        "text_encoder": {"name": "clip-text-tiny", "vocab_size": None, "max_seq_len": 32},
+    }
+    overrides = [("data.root", str(tmp_path)), ("data.size", [16, 16]), ("model", model), ("max_steps", 2)]
+    stages = [first, {"name": "second", "freeze": ["vae.*"]}]
+    found = build(configure("latent_diffusion", [*overrides, ("stages", stages), ("batch_size", 2)]).recipe)
+    trainer = found.trainer(0, 0, [])
+    discriminator = {name: p.detach().clone() for name, p in trainer.objective.named_parameters()}
+    for index, moves in enumerate(({"vae"}, {"unet"})):
+        before = {name: p.detach().clone() for name, p in found.network.named_parameters()}
+        trainer = trainer if index == 0 else found.trainer(1, 2, [])
+        assert [plan.name for plan in trainer.phases] == (["autoencoder", "discriminator"], ["main"])[index]
+        trainer.fit()
+        moved = {name for name, p in found.network.named_parameters() if not torch.equal(p, before[name])}
+        assert {name.split(".")[0] for name in moved} == moves
+        if index == 0:
+            judge = dict(trainer.objective.named_parameters())
+            assert not torch.equal(judge["discriminator.head.weight"], discriminator["discriminator.head.weight"])
+    with pytest.raises(ConfigError, match=r"stages\.first\.phases=.*names must differ"):
+        configure("latent_diffusion", [("stages", [{**first, "phases": [phases[0], phases[0]]}])])

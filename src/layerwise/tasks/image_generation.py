@@ -229,7 +229,8 @@ class ImageGeneration(Task):
         self._preprocessing = Normalise([mean] * self.channels, [std] * self.channels)
 
     def bind_objective(self, objective: Any) -> None:
-        self.process = getattr(objective, "process", None)
+        process = getattr(objective, "process", None)  # of a class read from source
+        self.process = None if process is None else parse(NoiseProcess, to_tree(process), "process")
 
     def state(self) -> dict[str, Any]:
         return {

@@ -152,7 +152,7 @@ def build(
         task.load(task_state)
     if splits is not None:
         task.bind(splits)
-    objective = next((stage.objective for stage in reversed(recipe.stages) if stage.objective), recipe.objective)
+    objective = (recipe.stages[-1].objective if recipe.stages else None) or recipe.objective
     if objective is not None:
         task.bind_objective(objective.config)
     facts = {**(splits.facts if splits else {}), **task.facts()}
@@ -315,7 +315,9 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
         raise ConfigError(f"stages.{stage.name}.limit: task={recipe.task.name} makes its own data. Leave it out.")
     source = source or _feed(session, batch_size, index, stage.limit, objective)
     max_steps = _length(recipe, stage, source.steps_per_epoch)
-    plans = [_plan(session, stage, phase, trained) for phase in _phases(recipe, objective)] if max_steps != 0 else []
+    plans = (
+        [_plan(session, stage, phase, trained) for phase in _phases(recipe, stage, objective)] if max_steps != 0 else []
+    )
     monitor = _monitor(session) if index == len(session.stages()) - 1 else None
     evaluates = not session.task.needs_data or (session.splits is not None and session.splits.val is not None)
     if recipe.eval.stop_at is not None and (not evaluates or _monitor(session) is None):
@@ -404,20 +406,21 @@ def _monitor(session: Session) -> tuple[str, str] | None:
     return wanted, "min" if smaller else "max"
 
 
-def _phases(recipe: Recipe, objective: Objective) -> tuple[Phase, ...]:
-    if not recipe.phases:
+def _phases(recipe: Recipe, stage: Stage, objective: Objective) -> tuple[Phase, ...]:
+    phases = recipe.phases if stage.phases is None else stage.phases
+    if not phases:
         if len(objective.phases) > 1:
             raise ConfigError(
                 f"The objective has the phases {', '.join(objective.phases)}: set phases, each with the parameters "
                 "that it trains."
             )
         return (Phase(name=next(iter(objective.phases)), clip=recipe.clip),)
-    for phase in recipe.phases:
+    for phase in phases:
         if phase.name not in objective.phases:
             raise ConfigError(
                 f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)}"
             )
-    return tuple(replace(phase, clip=phase.clip or recipe.clip) for phase in recipe.phases)
+    return tuple(replace(phase, clip=phase.clip or recipe.clip) for phase in phases)
 
 
 def _plan(session: Session, stage: Stage, phase: Phase, trained: dict[str, nn.Parameter]) -> PhasePlan:

@@ -49,7 +49,7 @@ class Stage:
 
     Args:
         name: shown in the log and known to the objective.
-        objective, optimizer, schedule, epochs, max_steps, batch_size: as in the recipe.
+        objective, optimizer, schedule, phases, epochs, max_steps, batch_size: as in the recipe.
         freeze: patterns of parameter names left untouched in this stage.
         limit: at most so many training examples a class, chosen by the seed, as `data.limit` does for the whole run.
     """
@@ -58,6 +58,7 @@ class Stage:
     objective: Objective | None = None
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
+    phases: tuple[Phase, ...] | None = None
     epochs: PositiveFloat | None = None
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
@@ -215,9 +216,10 @@ class Recipe:
         if self.stages and self.epochs is not None and all(stage.epochs is not None for stage in self.stages):
             names = ", ".join(f"stages.{stage.name}.epochs" for stage in self.stages)
             raise ConfigError(f"epochs={self.epochs:g}: every stage has its own. Set {names}.")
-        names = [phase.name for phase in self.phases]
-        if len(set(names)) < len(names):
-            raise ConfigError(f"phases={names}: names must differ.")
+        for where, phases in (("phases", self.phases), *((f"stages.{s.name}.phases", s.phases) for s in self.stages)):
+            names = [phase.name for phase in phases or ()]
+            if len(set(names)) < len(names):
+                raise ConfigError(f"{where}={names}: names must differ.")
 
 
 __all__ = ["EMA", "Eval", "Keep", "Parallel", "Phase", "Recipe", "Stage", "component"]

@@ -223,6 +223,11 @@ class AutoencoderKL(nn.Module):
             },
         )
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the convolution that gives pictures; its first dimension is their channels."""
+        return self.decoder.conv_out.weight
+
     def encode(self, images: Float[Tensor, "B C H W"]) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latents, [B, Z, h, w] each, before scaling."""
         if images.shape[-2] % self.factor or images.shape[-1] % self.factor:

@@ -99,6 +99,11 @@ class LatentDiffusion(nn.Module):
         self.picture_size = (unet.latent_size[0] * self.vae.factor, unet.latent_size[1] * self.vae.factor)
         self.max_seq_len = text.max_seq_len
 
+    @property
+    def autoencoder(self) -> AutoencoderKL:
+        """The part that is trained first, by itself."""
+        return self.vae
+
     def reset_parameters(self) -> None:
         """Each part its own."""
         self.unet.reset_parameters()
