@@ -91,6 +91,8 @@ _TASKS = {
     "classifier": "text_classification",
     "tagger": "token_tagging",
     "span": "question_answering",
+    "masked_lm": "masked_language_modelling",
+    "pretraining": "masked_language_modelling",
 }
 
 

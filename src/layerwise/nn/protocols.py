@@ -51,6 +51,32 @@ def vocabulary_weights(network: nn.Module) -> tuple[Tensor, Tensor | None] | Non
     return (layer.weight, None) if type(layer) is nn.Embedding else None
 
 
+class HiddenWords(NamedTuple):
+    """What a text encoder makes of words that are hidden from it.
+
+    Args:
+        features: of every hidden word [N, D]; times the words' weights they are its logits.
+        next_sentence: logits [B, 2] of whether the second text follows the first (0) or is from elsewhere (1); None
+            where the network has no head for it.
+    """
+
+    features: Tensor
+    next_sentence: Tensor | None
+
+
+@runtime_checkable
+class MaskedWordModel(Protocol):
+    """Guesses words from the words on both sides."""
+
+    def hidden_words(self, hidden: Tensor, /, **inputs: Tensor) -> HiddenWords:
+        """Of the words at which `hidden` [B, T] is True, row by row; inputs are forward's."""
+        ...
+
+    def word_weights(self) -> tuple[Tensor, Tensor]:
+        """What features are multiplied with and what is added, [V, D] and [V]."""
+        ...
+
+
 @runtime_checkable
 class Pyramid(Protocol):
     """Gives maps of a picture at several strides, finest first: what detectors and U-Nets build on

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.config import PositiveFloat, PositiveInt, Probability
-from layerwise.core.errors import ConfigError
+from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.nn.encoder_block import (
     Activation,
     EncoderBlock,
@@ -26,9 +26,11 @@ from layerwise.nn.encoder_block import (
     TokenStates,
     mean_tokens,
 )
+from layerwise.nn.protocols import HiddenWords
 from layerwise.ops.padding import TokenRows
 
 _WITH_CLASSES = ("classifier", "tagger")
+_GUESSING = ("masked_lm", "pretraining")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,10 @@ class EncoderConfig:
             raise ConfigError(f"num_heads={self.num_heads} must divide d_model={self.d_model}")
         if self.head == "pretraining" and not self.next_sentences:
             name = type(self).__name__.removesuffix("Config")
-            raise ConfigError(f"head=pretraining: {name} is not trained on next sentences; take head=masked_lm.")
+            raise ConfigError(
+                f"head=pretraining: {name} is not trained on next sentences; take head=masked_lm, or in training "
+                "task.next_sentence=false."
+            )
 
 
 C = TypeVar("C", bound=EncoderConfig)
@@ -126,7 +131,7 @@ class TextEncoder(nn.Module, Generic[C]):
         if self.head == "span":
             self.span_drop = nn.Dropout(span_dropout)
             self.span = nn.Linear(width, 2)
-        if self.head in ("masked_lm", "pretraining"):
+        if self.head in _GUESSING:
             activation = language_activation or config.activation
             self.language = MaskedLanguageHead(width, config.vocab_size, activation, config.eps)
         if self.head == "pretraining":
@@ -232,6 +237,22 @@ class TextEncoder(nn.Module, Generic[C]):
         if self.head == "masked_lm":
             return logits
         return PretrainingLogits(logits, self.next_sentence(self.pool(states[:, 0])))
+
+    def hidden_words(self, hidden: Bool[Tensor, "B T"], /, **inputs: Tensor) -> HiddenWords:
+        """What the language head multiplies with the words' table, of the tokens at which `hidden` is True.
+
+        Raises:
+            UnsupportedError: the network has no language head.
+        """
+        if self.head not in _GUESSING:
+            raise UnsupportedError(f"{type(self).__name__} with head={self.head} guesses no words.")
+        states = self.forward_features(**inputs)
+        said = self.next_sentence(self.pool(states[:, 0])) if self.head == "pretraining" else None
+        return HiddenWords(self.language.transform(states[hidden]), said)
+
+    def word_weights(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"]]:
+        """The words' table, and the language head's bias."""
+        return self.words, self.language.bias
 
     def token_attention(
         self,
