@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from layerwise.nn.encoder_block import EncoderBlock, MaskedLanguageHead, mean_tokens
+from layerwise.nn.encoder_block import EncoderBlock, MaskedLanguageHead
 from layerwise.ops.padding import TokenRows
 
 
@@ -57,9 +57,3 @@ def test_the_language_head_multiplies_with_the_word_embeddings() -> None:
     torch.nn.init.normal_(head.bias)
     inner = F.layer_norm(head.dense(x).relu(), (4,), head.norm.weight, head.norm.bias, 1e-5)
     torch.testing.assert_close(head(x, words), inner @ words.T + head.bias)
-
-
-def test_the_mean_leaves_padding_out() -> None:
-    x = torch.tensor([[[1.0], [3.0], [50.0]], [[2.0], [9.0], [9.0]]])
-    mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert mean_tokens(x, mask).tolist() == [[2.0], [2.0]]

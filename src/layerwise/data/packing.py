@@ -21,9 +21,8 @@ from torch import Tensor
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Batch, Examples
 from layerwise.ops.linear_cross_entropy import IGNORED
+from layerwise.ops.packed_attention import FILLING
 from layerwise.ops.random import permutation
-
-FILLING = -1  # number of the document that only fills a row up
 
 
 def best_fit(lengths: Sequence[int], row_len: int) -> list[list[int]]:

@@ -11,12 +11,13 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.ops.attention import attention, plain_attention
+from layerwise.ops.packed_attention import packed_attention
 from layerwise.ops.padding import TokenRows
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -97,8 +98,12 @@ class SelfAttention(nn.Module):
         return [split_heads(part, self.num_heads) for part in rows.spread(self.qkv(x)).chunk(3, dim=-1)]
 
     def forward(self, x: Float[Tensor, "N D"], rows: TokenRows) -> Float[Tensor, "N D"]:
+        dropout = self.dropout if self.training else 0.0
+        if rows.lengths is not None:
+            q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x)[None].chunk(3, dim=-1))
+            return self.out(merge_heads(packed_attention(q, k, v, rows.lengths, dropout=dropout))[0])
         q, k, v = self.heads(x, rows)
-        mixed = attention(q, k, v, mask=rows.attend, dropout=self.dropout if self.training else 0.0)
+        mixed = attention(q, k, v, mask=rows.attend, dropout=dropout)
         return self.out(rows.gather(merge_heads(mixed)))
 
 
@@ -170,9 +175,3 @@ class MaskedLanguageHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "... D"], words: Float[Tensor, "V D"]) -> Float[Tensor, "... V"]:
         return F.linear(self.transform(x), words, self.bias)
-
-
-def mean_tokens(states: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-    """Mean over a text's tokens (Reimers and Gurevych 2019, arXiv:1908.10084, section 3)."""
-    weights = mask.to(states.dtype)[..., None]
-    return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)

@@ -24,9 +24,9 @@ from layerwise.nn.encoder_block import (
     PretrainingLogits,
     SpanLogits,
     TokenStates,
-    mean_tokens,
 )
 from layerwise.nn.protocols import HiddenWords
+from layerwise.ops.packed_attention import document_positions
 from layerwise.ops.padding import TokenRows
 
 _WITH_CLASSES = ("classifier", "tagger")
@@ -75,7 +75,8 @@ class Embeddings(nn.Module):
 class TextEncoder(nn.Module, Generic[C]):
     """States of every token, or what the head makes of them.
 
-    h_0 = embeddings(tokens), h_l = Block_l(h_{l-1}).
+    h_0 = embeddings(tokens), h_l = Block_l(h_{l-1}). Texts may lie packed behind one another in a row (`documents`):
+    outputs of tokens stand where the tokens do, outputs of texts come in the order of the texts.
 
     Args:
         config: sizes; `vocab_size` must be set, and `num_classes` for heads that have classes.
@@ -168,26 +169,40 @@ class TextEncoder(nn.Module, Generic[C]):
         return self.embeddings.word_embeddings.weight
 
     def embed(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None, segments: Int[Tensor, "B T"] | None
+        self,
+        tokens: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"] | None = None,
+        segments: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "N D"], TokenRows]:
         """The tokens before the first block, as rows, and where they stand.
 
         Raises:
-            ConfigError: more tokens than there are positions.
+            ConfigError: more tokens than there are positions, or a mask for packed texts.
         """
-        batch, length = tokens.shape
-        if length > self.config.max_seq_len:
-            raise ConfigError(f"{length} tokens are more than max_seq_len={self.config.max_seq_len}")
-        rows = TokenRows.full(batch, length) if mask is None else TokenRows.of(mask)
+        if documents is None:
+            batch, longest = tokens.shape
+            rows = TokenRows.full(batch, longest) if mask is None else TokenRows.of(mask)
+            positions = self.positions(tokens, mask)
+        else:
+            if mask is not None:
+                raise ConfigError("mask and documents: of packed texts `documents` says where there are tokens.")
+            rows, positions = TokenRows.packed(documents), document_positions(documents)
+            longest = max(rows.lengths or (0,))
+        if longest > self.config.max_seq_len:
+            raise ConfigError(f"{longest} tokens are more than max_seq_len={self.config.max_seq_len}")
         kinds = torch.zeros_like(tokens) if segments is None else segments
-        columns = (rows.gather(ids) for ids in (tokens, self.positions(tokens, mask), kinds))
-        return self.drop(self.embeddings(*columns)), rows
+        return self.drop(self.embeddings(*(rows.gather(ids) for ids in (tokens, positions, kinds)))), rows
 
     def encode(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None, segments: Int[Tensor, "B T"] | None
+        self,
+        tokens: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"] | None = None,
+        segments: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "N D"], TokenRows]:
         """The tokens after the last block, as rows, and where they stand."""
-        x, rows = self.embed(tokens, mask, segments)
+        x, rows = self.embed(tokens, mask, segments, documents)
         for block in self.blocks:
             x = block(x, rows)
         return x, rows
@@ -201,17 +216,20 @@ class TextEncoder(nn.Module, Generic[C]):
         tokens: Int[Tensor, "B T"],
         mask: Bool[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """States after the last block; zeros where there is no token.
 
         Args:
             segments: 0 in the first text of a pair and 1 in the second, for models that have segments; the others do
                 not read them.
+            documents: which text of its row a token is of, where texts lie packed behind one another; `FILLING` where
+                there is none.
 
         Raises:
-            ConfigError: more tokens than there are positions.
+            ConfigError: more tokens than there are positions, or a mask for packed texts.
         """
-        x, rows = self.encode(tokens, mask, segments)
+        x, rows = self.encode(tokens, mask, segments, documents)
         return rows.spread(x)
 
     def forward(
@@ -219,16 +237,18 @@ class TextEncoder(nn.Module, Generic[C]):
         tokens: Int[Tensor, "B T"],
         mask: Bool[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> Any:
-        states = self.forward_features(tokens, mask, segments)
+        x, rows = self.encode(tokens, mask, segments, documents)
+        if self.head == "embedding":
+            return rows.means(x)
+        if self.head == "classifier":
+            return self.classify(rows.firsts(x))
+        states = rows.spread(x)
         if self.head == "encoder":
             if self.head in self.pooled_heads:
-                return EncoderOutput(states, self.pool(states[:, 0]))
+                return EncoderOutput(states, self.pool(rows.firsts(x)))
             return TokenStates(states)
-        if self.head == "embedding":
-            return mean_tokens(states, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
-        if self.head == "classifier":
-            return self.classify(states[:, 0])
         if self.head == "tagger":
             return self.tagger(self.tagger_drop(states))
         if self.head == "span":
@@ -236,7 +256,7 @@ class TextEncoder(nn.Module, Generic[C]):
         logits = self.language(states, self.words)
         if self.head == "masked_lm":
             return logits
-        return PretrainingLogits(logits, self.next_sentence(self.pool(states[:, 0])))
+        return PretrainingLogits(logits, self.next_sentence(self.pool(rows.firsts(x))))
 
     def hidden_words(self, hidden: Bool[Tensor, "B T"], /, **inputs: Tensor) -> HiddenWords:
         """What the language head multiplies with the words' table, of the tokens at which `hidden` is True.
@@ -246,9 +266,9 @@ class TextEncoder(nn.Module, Generic[C]):
         """
         if self.head not in _GUESSING:
             raise UnsupportedError(f"{type(self).__name__} with head={self.head} guesses no words.")
-        states = self.forward_features(**inputs)
-        said = self.next_sentence(self.pool(states[:, 0])) if self.head == "pretraining" else None
-        return HiddenWords(self.language.transform(states[hidden]), said)
+        x, rows = self.encode(**inputs)
+        said = self.next_sentence(self.pool(rows.firsts(x))) if self.head == "pretraining" else None
+        return HiddenWords(self.language.transform(x[rows.gather(hidden)]), said)
 
     def word_weights(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"]]:
         """The words' table, and the language head's bias."""

@@ -11,7 +11,7 @@ from layerwise.core.errors import ConfigError
 from layerwise.objectives.base import Batch, Context, Objective, Term
 
 IGNORED = -100
-INPUTS = ("tokens", "mask", "segments")  # of a text encoder
+INPUTS = ("tokens", "mask", "segments", "documents")  # of a text encoder
 
 
 @dataclass(frozen=True, kw_only=True)

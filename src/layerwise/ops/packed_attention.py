@@ -17,6 +17,8 @@ from torch import Tensor
 from layerwise.core.errors import ConfigError
 from layerwise.ops.attention import attention
 
+FILLING = -1  # number of the document that only fills a row up
+
 
 def document_lengths(documents: Int[Tensor, "B T"]) -> list[int]:
     """Lengths of the documents of all rows, in order; they sum to B * T.

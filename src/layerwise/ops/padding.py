@@ -10,8 +10,10 @@ Shapes: B texts, T tokens of the longest, N tokens in all, D width.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+from layerwise.ops.packed_attention import FILLING, document_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class TokenRows:
         shape: (B, T).
         mask: True where there is a token; None: everywhere.
         index: int64 [N], places of tokens among the B * T; None: everywhere.
+        lengths: of the texts that lie packed behind one another in the rows; None: each row is one text.
 
     Example:
         >>> rows = TokenRows.of(torch.tensor([[True, True], [True, False]]))
@@ -32,6 +35,7 @@ class TokenRows:
     shape: tuple[int, int]
     mask: Bool[Tensor, "B T"] | None
     index: Tensor | None
+    lengths: tuple[int, ...] | None = None
 
     @staticmethod
     def of(mask: Bool[Tensor, "B T"]) -> "TokenRows":
@@ -44,6 +48,41 @@ class TokenRows:
     def full(batch: int, length: int) -> "TokenRows":
         """The rows of a batch of equally long texts."""
         return TokenRows((batch, length), None, None)
+
+    @staticmethod
+    def packed(documents: Int[Tensor, "B T"]) -> "TokenRows":
+        """The rows of texts packed behind one another.
+
+        Args:
+            documents: which text of its row a token is of, as for `document_lengths`; `FILLING` where there is none.
+        """
+        flat, every = documents.flatten(), document_lengths(documents)
+        begins = torch.tensor(every, device=flat.device).cumsum(0) - torch.tensor(every, device=flat.device)
+        texts = (flat[begins] != FILLING).tolist()
+        lengths = tuple(length for length, text in zip(every, texts, strict=True) if text)
+        shape = documents.shape[0], documents.shape[1]
+        if all(texts):
+            return TokenRows(shape, None, None, lengths)
+        there = documents != FILLING
+        return TokenRows(shape, there, torch.nonzero(there.flatten()).flatten(), lengths)
+
+    def firsts(self, rows: Tensor) -> Tensor:
+        """Of every text the first token's row, [N, ...] -> [B, ...]; of packed texts in their order."""
+        if self.lengths is None:
+            return self.spread(rows)[:, 0]
+        lengths = torch.tensor(self.lengths, device=rows.device)
+        return rows.index_select(0, lengths.cumsum(0) - lengths)
+
+    def means(self, rows: Tensor) -> Tensor:
+        """Mean of every text's rows, [N, D] -> [B, D]; 0 where a text has none."""
+        if self.lengths is None:
+            counts = rows.new_full((self.shape[0],), self.shape[1]) if self.mask is None else self.mask.sum(1)
+            sums = self.spread(rows).sum(1)
+        else:
+            counts = torch.tensor(self.lengths, device=rows.device)
+            owner = torch.repeat_interleave(torch.arange(len(counts), device=rows.device), counts)
+            sums = rows.new_zeros(len(counts), *rows.shape[1:]).index_add(0, owner, rows)
+        return sums / counts.to(rows.dtype).clamp(min=1)[:, None]
 
     @property
     def attend(self) -> Bool[Tensor, "B 1 1 T"] | None:

@@ -9,11 +9,13 @@ from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.tasks.base import Batch
 from layerwise.tasks.image_classification import ClassificationMetrics
-from layerwise.tasks.texts import TextTask, TokenOptions
+from layerwise.tasks.texts import PackedOptions, TextTask
+
+_INPUTS = ("tokens", "mask", "segments", "documents")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassificationConfig(TokenOptions):
+class TextClassificationConfig(PackedOptions):
     """Options of text classification: how texts become tokens."""
 
 
@@ -45,6 +47,7 @@ class TextClassification(TextTask):
 
     def __init__(self, config: TextClassificationConfig) -> None:
         super().__init__(config)
+        self.packed = config.packed
 
     def bind(self, splits: Splits) -> None:
         self.bind_texts(splits, {"labels"})
@@ -67,7 +70,7 @@ class TextClassification(TextTask):
         return TextClassificationMetrics(self.class_names)
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        logits = network(**{name: value for name, value in batch.items() if name in ("tokens", "mask", "segments")})
+        logits = network(**{name: value for name, value in batch.items() if name in _INPUTS})
         scores = (logits[0] if isinstance(logits, tuple) else logits).float().softmax(1)
         rows: list[dict[str, Any]] = []
         for row in scores.tolist():

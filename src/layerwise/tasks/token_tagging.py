@@ -14,13 +14,14 @@ from layerwise.data.examples import Splits
 from layerwise.data.texts import pack_texts, unpack_texts
 from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.entities import EntityCounts, entities
-from layerwise.tasks.texts import TextTask, TokenOptions, names_a_file
+from layerwise.tasks.texts import PackedOptions, TextTask, names_a_file
 
 _SHOWN = 12  # sentences of the report
+_INPUTS = ("tokens", "mask", "segments", "documents")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenTaggingConfig(TokenOptions):
+class TokenTaggingConfig(PackedOptions):
     """Options of tagging: how words become tokens. A word's first token carries its tag."""
 
     tokenizer: str = "wordpiece"
@@ -41,7 +42,7 @@ class TaggingMetrics(Accumulator):
         self.wrong: list[dict[str, Any]] = []
 
     def update(self, network: nn.Module, batch: Batch) -> None:
-        logits = network(**{name: value for name, value in batch.items() if name in ("tokens", "mask", "segments")})
+        logits = network(**{name: value for name, value in batch.items() if name in _INPUTS})
         tags = word_tags(logits.float(), batch["first"])
         for row, (predicted, true) in enumerate(zip(tags.tolist(), batch["tags"].tolist(), strict=True)):
             length = sum(tag != IGNORED for tag in true)
@@ -76,10 +77,10 @@ def word_tags(logits: Tensor, first: Tensor) -> Tensor:
     """The most likely tag of every word, int64 [B, W], from its first token; label 0 where it has none.
 
     Args:
-        logits: of tokens [B, T, K].
+        logits: of tokens [B, T, K]; of packed sentences [1, N, K].
         first: place of every word's first token [B, W]; -1 where it was cut off.
     """
-    best = logits.argmax(-1)
+    best = logits.argmax(-1).expand(len(first), -1)
     tags = best.gather(1, first.clamp(min=0))
     return torch.where(first >= 0, tags, 0)
 
@@ -93,6 +94,7 @@ class TokenTagging(TextTask):
 
     def __init__(self, config: TokenTaggingConfig) -> None:
         super().__init__(config)
+        self.packed = config.packed
 
     def bind(self, splits: Splits) -> None:
         self.bind_texts(splits, {"tags"})
@@ -136,11 +138,14 @@ class TokenTagging(TextTask):
         words = max(len(text.split(b" ")) for text in texts)
         first = torch.full((len(rows), words), -1, dtype=torch.int64)
         labels = torch.full(made["tokens"].shape, IGNORED, dtype=torch.int64)
+        begin = 0
         for i, row in enumerate(rows):
-            places = torch.nonzero(row[1] >= 0).flatten()
-            first[i, row[1][places]] = places
+            firsts = torch.nonzero(row[1] >= 0).flatten()
+            words_at, places = row[1][firsts], firsts + begin
+            first[i, words_at] = places
             if "tags" in batch:
-                labels[i, places] = batch["tags"][i, row[1][places]]
+                labels[0 if self.packed else i, places] = batch["tags"][i, words_at]
+            begin += row.shape[1] if self.packed else 0
         made |= {"first": first}
         if "tags" in batch:
             made |= {"labels": labels, "tags": batch["tags"]}
@@ -172,7 +177,7 @@ class TokenTagging(TextTask):
         return rows
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        logits = network(tokens=batch["tokens"], mask=batch["mask"]).float()
+        logits = network(**{name: value for name, value in batch.items() if name in _INPUTS}).float()
         tags = word_tags(logits, batch["first"])
         found: list[dict[str, Any]] = []
         for row, text in zip(tags.tolist(), self._words(batch), strict=True):

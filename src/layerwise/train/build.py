@@ -163,6 +163,8 @@ def build(
     recipe = replace(recipe, model=model)
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
+    if facts.get("packed") and "documents" not in inspect.signature(network.forward).parameters:
+        raise ConfigError(f"task.packed=true: {model.name} does not take packed texts. Set task.packed=false.")
     if not start:
         pass  # a saved state follows
     elif recipe.init in SCALE_FREE:

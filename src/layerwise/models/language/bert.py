@@ -148,6 +148,7 @@ CARD = Card(
     inputs={
         "tokens": "int64 [B, T], T <= max_seq_len",
         "mask": "bool [B, T], True where there is a token; None: everywhere",
+        "documents": "int64 [B, T], the text of a packed row that a token is of, in place of the mask; None: one a row",
         "segments": "int64 [B, T], 0 in the first text and 1 in the second; None: 0",
     },
     outputs={

@@ -158,6 +158,7 @@ CARD = Card(
     inputs={
         "tokens": "int64 [B, T], T <= max_seq_len",
         "mask": "bool [B, T], True where there is a token; None: everywhere",
+        "documents": "int64 [B, T], the text of a packed row that a token is of, in place of the mask; None: one a row",
     },
     outputs={
         "last_hidden_state": "float [B, T, d_model]; other heads give logits or embeddings, see `head`",
