@@ -17,6 +17,7 @@ from rich.table import Table
 from bench import calibration, measure
 
 NAMES = (
+    "beam_search",
     "chunked_cross_entropy",
     "cifar_training",
     "data_path",

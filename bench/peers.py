@@ -1,4 +1,4 @@
-"""The other libraries that sides of vision workloads stand on, or why such a side is not run.
+"""The other libraries that sides of workloads stand on, or why such a side is not run.
 
 The extra `bench` installs them. torchvision's wheel from PyPI is built for a torch with CUDA: beside another torch its
 compiled operators do not load, and it cannot be imported. Its networks and transforms need none of them, so the
@@ -68,7 +68,7 @@ def peer(name: str) -> ModuleType:
     Raises:
         NotRunError: it is not installed.
     """
-    if name.partition(".")[0] in ("torchvision", "timm"):
+    if name.partition(".")[0] in ("torchvision", "timm", "transformers", "diffusers"):
         declare_torchvision_operators()
         if importlib.util.find_spec("torchvision") is not None:
             importlib.import_module("torchvision.extension")._assert_has_ops = lambda: None
