@@ -44,7 +44,7 @@ def googlenet_cifar() -> Recipe:
 
 def efficientnet_cifar() -> Recipe:
     """EfficientNet-B0, half as wide and deep, on pictures enlarged to 64 x 64."""
-    return _on_cifar("efficientnet_b0", epochs=10, size=64, width=0.5, depth=0.5, drop_path=0.0)
+    return _on_cifar("efficientnet_b0", epochs=30, lr=3e-3, size=64, width=0.5, depth=0.5, drop_path=0.0)
 
 
 def vit_cifar() -> Recipe:
