@@ -44,6 +44,21 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         )
         for recipe in ("ddpm_fashion", "flow_fashion")
     },
+    "latent_openmoji": (
+        "image-text/openmoji",
+        (
+            "data.size=16",
+            "data.limit=3",
+            "model.vae={name: autoencoder-kl-tiny, latent_channels: 4}",
+            "model.unet=latent-unet-tiny",
+            "model.text_encoder={name: clip-text-tiny, vocab_size: null, max_seq_len: 32}",
+            "task.judge=null",
+            "task.sampler.steps=2",
+            "stages.autoencoder.epochs=2",
+            "stages.diffusion.epochs=4",
+            "keep.every_steps=3",
+        ),
+    ),
     "moco_fashion": (
         "images/fashion-mnist",
         ("max_steps=60", "batch_size=32", "eval.every_steps=40", "keep.every_steps=3"),

@@ -37,7 +37,10 @@ class Captions:
             DataError: they have none.
         """
         if examples.texts is None:
-            raise DataError("task.condition=caption: the data has no texts. task.condition=none does without.")
+            raise DataError(
+                "task.condition=caption: the pictures have no captions. With data=pictures, put a text file beside "
+                "each (a.jpg, a.txt) or name a CSV file with data.captions=FILE."
+            )
         tokenizer = SubwordTokenizer.train(
             examples.texts, kind="bpe", vocab_size=_VOCAB_SIZE, specials=_SPECIALS, lowercase=True, wrap="both"
         )

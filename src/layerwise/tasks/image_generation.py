@@ -28,12 +28,14 @@ from layerwise.tasks.captions import Captions
 from layerwise.tasks.denoising import Conditions, PictureOptions, latent_noise, take_noise_away
 from layerwise.tasks.judge import Judge, JudgedMetrics, draw_distances, training_places
 from layerwise.tasks.preprocessing import Normalise
+from layerwise.tasks.prompts import PromptMetrics, Prompts, choose_prompts, save_captioned
 
 _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at before its principal components
 _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not depend on how many are asked for
 _MOST_TOGETHER = 12_288  # numbers of a sample that is made with others at once: 3 x 64 x 64
 _GRID = 64  # pictures of the report's grids
 _SIDE = 40  # pixels that a picture in a report has at least
+_CAPTIONED = 40  # pictures of a grid with captions
 _PAIRS, _PAIRS_A_ROW = 24, 6  # of a sample and the training picture nearest to it
 _ROWS, _POINTS = 6, 10  # of the report's picture of walks from noise to picture
 Draw = Callable[[nn.Module, Tensor, Draws, Tensor, Batch], Tensor]
@@ -54,6 +56,8 @@ class ImageGenerationConfig:
         judge: a classifier in whose features pictures are compared too: the name of a recipe (`judge_fashion`), which
             is trained where it has not been yet, or a run or checkpoint of your own. None: no network judges.
         judged: pictures that it compares with as many real ones, at most. The last evaluation of a run makes no fewer.
+        prompts: training captions whose pictures the judge is asked about in that evaluation, where captions have
+            kinds that it knows.
     """
 
     components: PositiveInt = 64
@@ -65,6 +69,7 @@ class ImageGenerationConfig:
     evaluated: PositiveInt | None = None
     judge: str | None = None
     judged: PositiveInt = 2000
+    prompts: PositiveInt = 300
 
 
 class GenerationMetrics(Accumulator):
@@ -101,6 +106,7 @@ class GenerationMetrics(Accumulator):
         self.draw: Draw = draw or (lambda network, ids, draws, like, batch: draw_pictures(network, ids, draws, like))
         self.left = math.inf if most is None else most
         self.judged = judged
+        self.newest: tuple[Batch, Tensor] = ({}, torch.empty(0))  # a batch's pictures, with what they were asked for
         self.moments: dict[str, Tensor] = {}
 
     def update(self, network: nn.Module, batch: Batch) -> None:
@@ -114,6 +120,7 @@ class GenerationMetrics(Accumulator):
             raise ConfigError(
                 f"The model makes pictures of {tuple(fakes.shape[1:])}, the data has {tuple(images.shape[1:])}."
             )
+        self.newest = (chosen, fakes)
         self.update_from(images, fakes)
 
     def update_from(self, images: Tensor, fakes: Tensor) -> None:
@@ -208,7 +215,9 @@ class ImageGeneration(Task):
         self.channels = 0
         self.class_names: list[str] = []
         self.captions: Captions | None = None
+        self.kinds: list[str] = []  # of what captions ask for, where the data says them
         self.process: NoiseProcess | None = None
+        self._prompts: Prompts | None = None  # training captions
         self._preprocessing: Normalise | None = None
 
     def bind(self, splits: Splits) -> None:
@@ -223,6 +232,8 @@ class ImageGeneration(Task):
             self.class_names = list(splits.class_names or map(str, range(count)))
         if self.config.condition == "caption":
             self.captions = Captions.learn(part)
+            self.kinds = list(splits.class_names or ())
+            self._prompts = choose_prompts(part, self.config.prompts, self.config.seed) if self.kinds else None
         self.channels, *self.image_size = first["image"].shape[1:]
         self.border, self._training = int(splits.extras.get("pad", 0)), splits.train
         mean, std = (0.5, 0.5) if self.config.normalise == "symmetric" else (0.0, 1.0)
@@ -265,6 +276,8 @@ class ImageGeneration(Task):
             found["labels"] = batch["labels"]
         if self.captions is not None:
             found |= self.captions.inputs(batch)
+            if self._prompts is not None:
+                found["kinds"] = batch["labels"]
         return found
 
     def accumulator(self) -> Accumulator:
@@ -280,7 +293,12 @@ class ImageGeneration(Task):
             self._judged = JudgedMetrics(self.judge, config.judged, self._training if self.concludes else None)
             if most is not None and self.concludes:
                 most = max(most, config.judged)
-        return GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, most, self._judged)
+        made = GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, most, self._judged)
+        if self.judge is None or self._prompts is None or not self.concludes:
+            return made
+        return PromptMetrics(
+            made, self.judge, self.kinds, self._prompts, self._draw_prompts, lambda x: _to_bytes(x, self._lowest)
+        )
 
     @property
     def _lowest(self) -> float:
@@ -292,6 +310,14 @@ class ImageGeneration(Task):
         """Pictures under the conditions that the batch's real ones have."""
         wanted = batch.get("labels", batch.get("tokens"))
         return self._draw(network, sample_ids, draws, like, self._conditions(wanted, None), PictureOptions())
+
+    def _draw_prompts(self, network: nn.Module, prompts: Prompts) -> Tensor:
+        """uint8 [N, C, H, W] of captions; each depends on its sample id and the seed alone."""
+        assert self.captions is not None
+        like, draws = next(network.parameters()), Draws(self.config.seed, "image_generation", "prompts")
+        tokens = self.captions.encode(prompts.texts).to(like.device)
+        conditions = self._conditions(tokens, None)
+        return _to_bytes(self._draw(network, prompts.ids, draws, like, conditions, PictureOptions()), self._lowest)
 
     def _draw(
         self,
@@ -420,7 +446,26 @@ class ImageGeneration(Task):
             chosen = torch.linspace(0, len(real) - 1, min(_GRID, len(real))).long()
             found.append(("Real pictures of the validation part", folder / "real.png"))
             save_grid(enlarged(real.collate(chosen)["image"]), found[-1][1])
+        found += self._pictures_of_captions(network, splits, folder)
         return [*found, *self._pictures_of_copies(made, splits, folder)]
+
+    @torch.no_grad()
+    def _pictures_of_captions(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
+        """Grids of captions and the pictures made of them: some of the training part, some that were held back."""
+        found: list[tuple[str, Path]] = []
+        if self.captions is None or splits is None:
+            return found
+        parts = (("training", splits.train), ("held-out", splits.test or splits.val))
+        for name, examples in parts:
+            if examples is None or examples.texts is None:
+                continue
+            chosen = torch.linspace(0, len(examples) - 1, min(_CAPTIONED, len(examples))).long()
+            prompts = Prompts([str(examples.texts[i]) for i in chosen.tolist()], chosen, chosen)
+            found.append((f"Pictures of {name} captions", folder / f"captions_{name}.png"))
+            mode = network.training
+            save_captioned(self._draw_prompts(network.eval(), prompts), prompts.texts, found[-1][1])
+            network.train(mode)
+        return found
 
     def _pictures_of_copies(self, made: Tensor, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
         """Samples beside the training pictures nearest to them in the judge's features, and how near they are."""

@@ -56,6 +56,20 @@ class Judge:
             found.append((x.mean(1) if x.dim() == 3 else x).flatten(1).float().cpu())
         return torch.cat(found)
 
+    @property
+    def class_names(self) -> list[str]:
+        """What it tells apart."""
+        return self.task.class_names
+
+    @torch.no_grad()
+    def recognise(self, pictures: Tensor) -> Tensor:
+        """The likeliest class, int64 [B], place in `class_names`, of uint8 pictures [B, C, H, W]."""
+        like, found = next(self.network.parameters()), []
+        for part in pictures.split(_AT_ONCE):
+            x = self.task.preprocessing()(self._fitted(part)).to(like.device, like.dtype)
+            found.append(self.network(x).argmax(1).cpu())
+        return torch.cat(found)
+
     def real_features(self, pictures: Tensor) -> Tensor:
         """`features` of pictures that come again in every evaluation: computed once."""
         key = hashlib.sha256(pictures.cpu().contiguous().numpy().tobytes()).digest()
