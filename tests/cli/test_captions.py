@@ -1,4 +1,4 @@
-"""A stranger's folder of pictures with captions trains a generator with no code that draws what is asked for in words."""
+"""A folder of pictures with captions trains a generator with no code that draws what is asked for in words."""
 
 from pathlib import Path
 from typing import Any

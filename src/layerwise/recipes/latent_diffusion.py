@@ -6,7 +6,7 @@ from typing import Any
 from layerwise.core.config import Component, component
 from layerwise.train.recipe import EMA, Eval, Recipe, Stage
 
-_VAE = component("autoencoder-kl-small", widths=(16, 32, 64), num_groups=8, scaling_factor=0.5)
+_VAE = component("autoencoder-kl-small", widths=(16, 32, 64), num_groups=8, scaling_factor=0.6)
 _UNET = component("latent-unet-small", attention=(False, True))
 
 
