@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.models.language.transformer import Transformer, TransformerConfig
-from layerwise.nn.beam_search import BeamSearch, Hypothesis, beam_search
+from layerwise.nn.beam_search import BeamSearch, Hypothesis, beam_search, largest
 
 START, STOP = 0, 1
 
@@ -206,3 +206,16 @@ def test_infinite_scores_are_no_translations() -> None:
     found = beam_search(Prefixes(3), torch.tensor([[0]]), None, search)[0]
     assert len(found) == 3
     assert all(math.isfinite(h.score) for h in found)
+
+
+@pytest.mark.parametrize("size", [3, 700, 2049, 5000])
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_largest_values_are_those_of_topk(size: int, count: int) -> None:
+    """Rows shorter than `count`, with a rest behind the last whole block, and with minus infinity in them."""
+    values = torch.randn(5, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    values[0, 1:] = -torch.inf
+    found, places = largest(values, count)
+    expected = values.sort(dim=1, descending=True).values[:, : min(count, size)]
+    assert torch.equal(found, expected)
+    assert torch.equal(values.gather(1, places), expected)
+    assert all(len(set(row)) == len(row) for row in places.tolist())

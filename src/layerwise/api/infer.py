@@ -20,6 +20,8 @@ from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
 from layerwise.infer.freeze import freeze
 from layerwise.infer.generate import TextCodec, generate_text
+from layerwise.infer.pack_linear import pack_linears
+from layerwise.nn.protocols import EncoderDecoder
 from layerwise.tasks.base import Batch, Task
 from layerwise.tasks.denoising import PictureOptions
 from layerwise.tasks.image_generation import ImageGeneration
@@ -105,14 +107,16 @@ def evaluate(
 
 def _prepared(network: torch.nn.Module, task: Task) -> torch.nn.Module:
     """The network with its batch norms folded and its weights packed, where its task asks for its forward alone and
-    that can be traced; the results are the same up to rounding.
+    that can be traced, or where it decodes; the results are the same up to rounding.
     """
-    if not task.calls_forward_alone:
-        return network
     try:
-        return freeze(network)
+        if task.calls_forward_alone:
+            return freeze(network)
+        if isinstance(network, EncoderDecoder):
+            return pack_linears(network)
     except UnsupportedError:
-        return network
+        pass  # as it is, then: the same results, later
+    return network
 
 
 def _as_trained(data: Component, task: Task) -> Component:

@@ -19,6 +19,8 @@ from layerwise.core.config import PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.protocols import EncoderDecoder, require
 
+_BLOCK = 256  # tokens that are looked at together when the likeliest are sought
+
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch:
@@ -104,6 +106,27 @@ def beam_search(
     return [sorted(each, key=lambda h: -h.score) for each in state.finished]
 
 
+def largest(values: Float[Tensor, "N V"], count: int) -> tuple[Tensor, Tensor]:
+    """Each row's `count` largest values in order (all where V is smaller) and their places, as `topk` gives them.
+
+    They are in those blocks of a row whose own largest values are among the `count` largest, so that few values have
+    to be sorted.
+    """
+    rows, size = values.shape
+    count = min(count, size)
+    blocks = size // _BLOCK
+    if blocks <= count:
+        return values.topk(count, dim=1)
+    parts = values[:, : blocks * _BLOCK].unflatten(1, (blocks, _BLOCK))
+    chosen = parts.amax(2).topk(count, dim=1).indices  # [N, count]
+    inside = parts.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
+    within = torch.arange(_BLOCK, device=values.device)
+    places = (chosen[:, :, None] * _BLOCK + within).flatten(1)
+    rest = torch.arange(blocks * _BLOCK, size, device=values.device).expand(rows, -1)
+    found, index = torch.cat([inside, values[:, blocks * _BLOCK :]], dim=1).topk(count, dim=1)
+    return found, torch.cat([places, rest], dim=1).gather(1, index)
+
+
 class _Beams:
     """Hypotheses of the sentences that still go on.
 
@@ -131,12 +154,10 @@ class _Beams:
         """
         batch, beams = self.scores.shape
         length = self.tokens.shape[2]  # of the extensions, without the start token
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        log_p = self._log_probabilities(logits.to(wide)).view(batch, beams, -1)
-        vocabulary = log_p.shape[-1]
-        total = (log_p + self.scores.to(wide)[:, :, None]).flatten(1)
+        log_p, tokens = self._likeliest(logits, 2 * beams)  # of each hypothesis: no others can be among all of theirs
+        total = (log_p.view(batch, beams, -1) + self.scores.to(log_p.dtype)[:, :, None]).flatten(1)
         best, place = total.topk(min(2 * beams, total.shape[1]), dim=1)
-        parent, token = place // vocabulary, place % vocabulary
+        parent, token = place // log_p.shape[1], tokens.view(batch, -1).gather(1, place)
         ends = torch.full_like(token, length == self.steps, dtype=torch.bool) | (token == self.search.stop_token)
         self._finish(best, parent, token, ends, length)
         # The best that go on, in order: those that end come last.
@@ -150,10 +171,13 @@ class _Beams:
         self.scores, self.tokens, self.sentences = self.scores[going], self.tokens[going], self.sentences[going]
         return rows
 
-    def _log_probabilities(self, logits: Tensor) -> Tensor:
+    def _likeliest(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities, in float32 at least on purpose, of each row's `count` likeliest tokens, and the tokens."""
         if self.search.never:
             logits = logits.index_fill(1, torch.tensor(self.search.never, device=logits.device), -torch.inf)
-        return logits.log_softmax(-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        values, tokens = largest(logits, count)
+        return values - logits.logsumexp(1, keepdim=True), tokens
 
     def _rank(self, log_probability: float, length: int) -> float:
         return log_probability / length**self.search.length_penalty

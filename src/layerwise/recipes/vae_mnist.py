@@ -15,11 +15,11 @@ def vae_mnist() -> Recipe:
         model=component("vae"),
         data=component("mnist", augment=[component("binarise")]),
         objective=component("variational"),
-        optimizer=component("Adam", lr=1e-3),
+        optimizer=component("Adam", lr=2e-3),
         schedule=component("cosine"),
-        epochs=150,
-        batch_size=100,
-        eval=Eval(every_epochs=50, monitor="last"),
+        epochs=240,
+        batch_size=250,
+        eval=Eval(every_epochs=60, monitor="last"),
     )
 
 

@@ -23,6 +23,7 @@ from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.cache import Cache, LayerCache
 from layerwise.nn.init import Init, initialise
+from layerwise.nn.tied_output import TiedOutput
 from layerwise.ops.attention import attention
 from layerwise.ops.packed_attention import document_lengths, document_positions, packed_attention
 
@@ -145,7 +146,7 @@ class GPT(nn.Module):
             Block(width, config.num_heads, config.d_ff or 4 * width, config.dropout, config.eps)
             for _ in range(config.num_layers)
         )
-        self.ln_f = nn.LayerNorm(width, eps=config.eps)
+        self.ln_f, self.output = nn.LayerNorm(width, eps=config.eps), TiedOutput()
         self.reset_parameters()
 
     @property
@@ -208,7 +209,7 @@ class GPT(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, documents: Int[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
-        return F.linear(self.forward_features(tokens, cache, documents), self.wte.weight)
+        return self.output(self.forward_features(tokens, cache, documents), self.wte.weight)
 
 
 def example_batch(config: GPTConfig, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from layerwise.core.errors import ConfigError
 from layerwise.nn.cache import RecurrentDecoderCache
 from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
+from layerwise.nn.tied_output import TiedOutput
 
 State = tuple[Tensor, ...]  # hidden [L, N, H], for an LSTM also the cells
 
@@ -172,7 +172,7 @@ class Seq2Seq(nn.Module):
         self.encoder = _recurrent(config, config.d_model, bidirectional=True)
         self.bridge = nn.Linear(2 * config.hidden_size, config.hidden_size)
         self.decoder = _DECODERS[config.attention](config)
-        self.drop = Dropout(config.dropout)
+        self.drop, self.output = Dropout(config.dropout), TiedOutput()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -226,7 +226,7 @@ class Seq2Seq(nn.Module):
     def decode(self, tokens: Int[Tensor, "N T"], cache: RecurrentDecoderCache) -> Float[Tensor, "N T V"]:
         """Logits of tokens that follow those in the cache."""
         found, cache.state, _ = self.decoder(self._scaled(tokens), cache.state, Memory(*cache.memory))
-        return F.linear(found, self.shared.weight)
+        return self.output(found, self.shared.weight)
 
     def align(
         self, source: Int[Tensor, "B S"], tokens: Int[Tensor, "B T"], source_mask: Bool[Tensor, "B S"] | None = None
@@ -245,7 +245,7 @@ class Seq2Seq(nn.Module):
     def forward(
         self, source: Int[Tensor, "B S"], tokens: Int[Tensor, "B T"], source_mask: Bool[Tensor, "B S"] | None = None
     ) -> Float[Tensor, "B T V"]:
-        return F.linear(self.forward_features(source, tokens, source_mask), self.shared.weight)
+        return self.output(self.forward_features(source, tokens, source_mask), self.shared.weight)
 
     def _scaled(self, tokens: Tensor) -> Tensor:
         """Embeddings with variance one."""

@@ -31,6 +31,7 @@ from layerwise.nn.attention import MultiHeadAttention, split_heads
 from layerwise.nn.cache import DecoderCache, LayerCache
 from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
+from layerwise.nn.tied_output import TiedOutput
 from layerwise.ops.attention import plain_attention
 
 
@@ -205,7 +206,7 @@ class Transformer(nn.Module):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Stack([EncoderLayer(config) for _ in range(config.num_encoder_layers)], config)
         self.decoder = Stack([DecoderLayer(config) for _ in range(config.num_decoder_layers)], config)
-        self.drop = Dropout(config.dropout)
+        self.drop, self.output = Dropout(config.dropout), TiedOutput()
         self.register_buffer("positions", sinusoids(config.max_seq_len, config.d_model), persistent=False)
         if config.output_bias:
             self.register_buffer("final_logits_bias", torch.zeros(1, config.vocab_size))
@@ -328,7 +329,7 @@ class Transformer(nn.Module):
         return self.drop(math.sqrt(self.config.d_model) * self.shared(tokens) + self.positions[start:end])
 
     def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.shared.weight, getattr(self, "final_logits_bias", None))
+        return self.output(x, self.shared.weight, getattr(self, "final_logits_bias", None))
 
 
 def _over_keys(mask: Tensor | None) -> Tensor | None:
