@@ -1,7 +1,8 @@
 """Build steps of the docs: tables of measured results where a page asks for them, formulas as MathML.
 
 A page has `<!-- results NAME -->` where results/NAME.json belongs and `<!-- benchmarks -->` where the files of
-bench/results belong, so that no figure is written by hand. Where there is no such file the page says "not run".
+bench/results belong, so that no figure is written by hand; `<!-- compared METRIC ...: NAME ... -->` becomes one table
+with a row for each results file. Where there is no such file the page says "not run".
 """
 
 import html
@@ -19,6 +20,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put result tables in place of their marks."""
     markdown = re.sub(
         r"<!-- results ([\w-]+) -->", lambda mark: results_table(ROOT / "results" / f"{mark[1]}.json"), markdown
+    )
+    markdown = re.sub(
+        r"<!-- compared ([\w ]+): ([\w ]+) -->",
+        lambda mark: compared_recipes(ROOT / "results", mark[1].split(), mark[2].split()),
+        markdown,
     )
     return markdown.replace("<!-- benchmarks -->", benchmark_tables(ROOT / "bench" / "results"))
 
@@ -84,6 +90,23 @@ def results_table(path: Path) -> str:
         f"`{found['command']}` wrote `results/{path.name}`."
     )
     return "\n\n".join(parts)
+
+
+def compared_recipes(folder: Path, metrics: list[str], recipes: list[str]) -> str:
+    """A row for each recipe: test metrics (the median over seeds), time, and the judge that measured them, if any."""
+    rows: list[list[str]] = []
+    for recipe in recipes:
+        path = folder / f"{recipe}.json"
+        if not path.is_file():
+            rows.append([f"`{recipe}`", *["not run"] * len(metrics), "", ""])
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        first = found["runs"][0]
+        judge = f"{first['judge_fingerprint']}, {first['judged']:,} pictures" if "judge_fingerprint" in first else ""
+        values = [found["median"].get(f"test/{name}") for name in metrics]
+        cells = ["not measured" if value is None else number(value) for value in values]
+        rows.append([f"`{recipe}`", *cells, f"{first['training_s']:,.0f} s", judge])
+    return table(["recipe", *(name.replace("_", " ") for name in metrics), "training", "judge"], rows)
 
 
 def seconds(value: float) -> str:

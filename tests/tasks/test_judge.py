@@ -96,7 +96,13 @@ def test_measures_equal_direct_computation() -> None:
     assert (found["precision"], found["recall"]) == pytest.approx((among(y, x), among(x, y)))
     nearest = [sorted(min(apart(p, h) for h in t) for p in points)[24] for points in (y, x)]  # the lower median
     assert found["nearest_ratio"] == pytest.approx(nearest[0] / nearest[1], rel=1e-4)
-    assert metrics.table() == {"judge": "mine", "judge_fingerprint": "f00d", "judged": 50, "judged_neighbours": 3}
+    table = metrics.table()
+    some = t[np.linspace(0, 69, 50).round().astype(int)]
+    c3 = np.cov(some.T, ddof=0)
+    floor = np.square(x.mean(0) - some.mean(0)).sum() + np.trace(c1 + c3)
+    floor -= 2 * np.sqrt(np.linalg.eigvals(c1 @ c3).real.clip(0)).sum()
+    assert table.pop("feature_distance_of_training") == pytest.approx(floor, rel=1e-4)
+    assert table == {"judge": "mine", "judge_fingerprint": "f00d", "judged": 50, "judged_neighbours": 3}
 
 
 def test_merged_processes_equal_one() -> None:

@@ -19,7 +19,8 @@ from layerwise.track import files
 from layerwise.track.curves import curves_of, thinned
 from layerwise.track.run_directory import RunDirectory, environment
 
-_JUDGED = "judge", "judge_fingerprint", "judged"  # without which a distance in a judge's features means nothing
+# Without which a distance in a judge's features means nothing.
+_JUDGED = "judge", "judge_fingerprint", "judged", "feature_distance_of_training"
 
 
 def reproduce(

@@ -161,8 +161,16 @@ class JudgedMetrics(Accumulator):
         return nearest_points(self.rows["real"], held)[0], nearest_points(self.rows["made"], held)[0]
 
     def table(self) -> dict[str, Any]:
+        """With `feature_distance_of_training`: that of as many training pictures, in place of generated ones."""
         count = len(self.rows["made"]) if self.rows else 0
+        floor: dict[str, float] = {}
+        if self.training is not None and count:
+            held = self.judge.training_features(self.training)
+            some = held[torch.linspace(0, len(held) - 1, min(count, len(held)), dtype=torch.float64).round().long()]
+            distance = frechet_distance(*normal_of(self.rows["real"]), *normal_of(some))
+            floor = {"feature_distance_of_training": distance}
         return {
+            **floor,
             "judge": self.judge.name,
             "judge_fingerprint": self.judge.fingerprint,
             "judged": count,
