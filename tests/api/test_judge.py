@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from layerwise.api import judge as api
 from layerwise.api.configure import configure
 from layerwise.api.infer import evaluate
+from layerwise.api.report import rewrite_report
 from layerwise.api.train import train
 from layerwise.core.config import component, parse_component
 from layerwise.core.console import Console
@@ -60,6 +63,31 @@ def test_a_run_goes_on_with_the_same_judge_only(judge: str, tmp_path: Path) -> N
             train_gan(tmp_path / "gan", other, max_steps=6)
     finally:
         (tmp_path / "judge").rename(judge)
+
+
+def test_samples_are_drawn_at_each_evaluation_and_go_on_where_a_run_goes_on(judge: str, tmp_path: Path) -> None:
+    folder = train_gan(tmp_path / "gan", judge).path / "pictures"
+    first = {path.name: path.read_bytes() for path in folder.glob("samples-*.png")}
+    assert sorted(first) == ["samples-000000002.png", "samples-000000004.png"]
+    train_gan(tmp_path / "gan", judge, max_steps=6)
+    second = {path.name: path.read_bytes() for path in folder.glob("samples-*.png")}
+    assert sorted(second) == [*sorted(first), "samples-000000006.png"]
+    assert second.items() >= first.items()
+    with Image.open(folder / "course.png") as moving:
+        assert getattr(moving, "n_frames") == 3  # noqa: B009
+        moving.seek(2)
+        with Image.open(folder / "samples-000000006.png") as last:
+            assert np.array_equal(np.asarray(moving.convert("L")), np.asarray(last))
+    shown = [name for _, name in json.loads((folder.parent / "report.json").read_text())["course"]["pictures"]]
+    assert shown == ["pictures/course.png", *(f"pictures/{name}" for name in sorted(second))]
+    straight = train_gan(tmp_path / "straight", judge, max_steps=6).path / "pictures"
+    assert {path.name: path.read_bytes() for path in straight.glob("samples-*.png")} == second
+
+
+def test_the_report_of_an_unfinished_run_has_its_samples(judge: str, tmp_path: Path) -> None:
+    run = train_gan(tmp_path / "gan", judge).path
+    (run / "report.json").unlink()
+    assert "Step 4" in rewrite_report(run).read_text()
 
 
 def test_what_cannot_judge_is_named(tmp_path: Path, judge: str) -> None:

@@ -19,8 +19,8 @@ from layerwise.tasks.image_generation import (
     ImageGeneration,
     ImageGenerationConfig,
     make_pictures,
-    save_grid,
 )
+from layerwise.tasks.picture_grids import save_grid
 
 
 def make_pictures_like(count: int, seed: int, size: int = 8) -> Tensor:

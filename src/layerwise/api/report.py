@@ -16,6 +16,7 @@ from layerwise.track.run_directory import RunDirectory
 from layerwise.train.recipe import Recipe
 
 _FACTS = "report.json"
+_MOST_SNAPSHOTS = 4  # of a run that is not finished
 _LONGEST_TEXT = 300  # characters shown of a text
 
 
@@ -277,6 +278,12 @@ def _save_pictures(directory: RunDirectory, worst: Sequence[tuple[dict[str, Any]
     return found
 
 
+def _snapshots(directory: RunDirectory) -> list[list[str]]:
+    """What a run has drawn so far: the newest few."""
+    found = sorted((directory.path / "pictures").glob("samples-*.png"))[-_MOST_SNAPSHOTS:]
+    return [[f"Step {int(path.stem.split('-')[1]):,}", f"pictures/{path.name}"] for path in found]
+
+
 def rewrite_report(run: str | Path) -> Path:
     """Write `report.html` and `card.md` of a run from what is on disk; works for a run that is not finished."""
     directory = RunDirectory(run)
@@ -298,7 +305,7 @@ def rewrite_report(run: str | Path) -> Path:
     name = directory.read_env().get("choices", {}).get("recipe", directory.path.name)
     data = f" on {recipe.data.name}" if recipe.data is not None else ""
     details = {k: v for k, v in tree.get("tables", {}).items() if k != "intervals"}
-    course = tree.get("course", {"remarks": [], "pictures": []})
+    course = tree.get("course", {"remarks": [], "pictures": _snapshots(directory)})
     learning = Section(
         title="How learning went",
         text=" ".join(course["remarks"]),

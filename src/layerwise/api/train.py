@@ -418,6 +418,11 @@ def _run_hooks(training: _Training, index: int, bar: Any) -> Any:
             if self._events is not None:
                 self._events.write(line)
 
+        def on_evaluation(self, trainer: "Trainer") -> None:
+            if training.writes:
+                step = trainer.settings.first_step + trainer.step
+                training.session.task.snapshot(trainer.network, training.directory.path / "pictures", step)
+
         def save(self, trainer: "Trainer") -> None:
             training.save(trainer, index)
 

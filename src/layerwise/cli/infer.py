@@ -87,6 +87,9 @@ def generate(
     strength: Annotated[float | None, typer.Option("--strength", help="How much of it is made anew, 0 to 1.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where --image is made anew.")] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="From the first to the last noise.")] = False,
+    truncation: Annotated[
+        float | None, typer.Option("--truncation", help="Of styles: below 1 more typical, less varied.")
+    ] = None,
     json: Json = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -99,6 +102,7 @@ def generate(
     asked = {
         "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler, "size": size, "image": image,
         "strength": strength, "mask": mask, "interpolate": interpolate or None,
+        "truncation": truncation,
     }  # fmt: skip
     rows = api.generate(
         source, prompt=prompt, count=count, seed=seed, out=out, trust_code=trust_code,

@@ -203,6 +203,17 @@ class PictureSampler(Protocol):
 
 
 @runtime_checkable
+class Truncating(Protocol):
+    """A `PictureSampler` that can draw its styles towards their mean: more typical, less varied."""
+
+    def sample_truncated(self, sample_ids: Tensor, draws: Draws, share: float, /) -> Tensor:
+        """Pictures as `sample_pictures` gives them, of styles of which this share of the distance to the mean style is
+        left.
+        """
+        ...
+
+
+@runtime_checkable
 class Denoiser(Protocol):
     """Tells noise from what it was added to, under a condition: a class, or a text."""
 

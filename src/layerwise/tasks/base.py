@@ -162,6 +162,9 @@ class Task(ABC):
         """Write pictures for the report into `folder`; (caption, file) of each."""
         return []
 
+    def snapshot(self, network: nn.Module, folder: Path, step: int) -> None:  # noqa: B027 - most tasks draw nothing
+        """Draw into `folder` how far training is at an evaluation, for `course`; the network is as it is evaluated."""
+
     def course(
         self, network: nn.Module, splits: Splits | None, objective: Objective, folder: Path
     ) -> tuple[list[str], list[tuple[str, Path]]]:

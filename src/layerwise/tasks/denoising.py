@@ -35,6 +35,7 @@ class PictureOptions:
         strength: share of the walk that is done from that picture: 1 keeps nothing of it.
         mask: a picture whose white parts are made anew; the others stay as `image` has them.
         interpolate: samples lie on the way between the first and the last one's noise.
+        truncation: of styles: 1 draws all that was learned, less is more typical.
     """
 
     steps: int | None = None
@@ -46,6 +47,7 @@ class PictureOptions:
     strength: float = 0.8
     mask: Path | None = None
     interpolate: bool = False
+    truncation: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
@@ -54,6 +56,8 @@ class PictureOptions:
             raise ConfigError("--mask says what is made anew in a picture: give the picture with --image.")
         if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise ConfigError(f"--guidance {self.guidance:g}: must be 0 or more.")
+        if self.truncation is not None and not 0 <= self.truncation < math.inf:
+            raise ConfigError(f"--truncation {self.truncation:g}: must be 0 or more.")
 
     def walk(self, usual: SamplerConfig) -> SamplerConfig:
         """The walk, `usual` with what was asked for.
@@ -150,11 +154,48 @@ def latent_noise(draws: Draws, sample_ids: Tensor, shape: tuple[int, ...], like:
         last: of the samples 0 .. last, the first and the last have noise of their own and the others lie between, on
             the great circle (Shoemake 1985); None: every sample has its own.
     """
-    if last is None or last == 0:
-        return draws.normal(sample_ids, shape, "latents").to(like.device, like.dtype)
-    ends = torch.tensor([0, last], device=sample_ids.device)
-    first, second = draws.normal(ends, shape, "latents", torch.float64)
-    angle = torch.acos(F.cosine_similarity(first.flatten(), second.flatten(), dim=0))
-    share = (sample_ids.double() / last).clamp(0, 1).view(-1, *[1] * len(shape))
-    mixed = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * second) / torch.sin(angle)
-    return mixed.to(like.device, like.dtype)
+    drawn = draws if not last else DrawsBetween(draws, last)
+    return drawn.normal(sample_ids, shape, "latents").to(like.device, like.dtype)
+
+
+class DrawsBetween(Draws):
+    """Normal numbers of samples that lie on the way from sample 0 to another, on the great circle (Shoemake 1985).
+
+    Args:
+        ends: gives the numbers of the two.
+        last: the other one, above 0.
+    """
+
+    def __init__(self, ends: Draws, last: int) -> None:
+        self._ends, self._last = ends, last
+
+    @property
+    def key(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._ends.key
+
+    def normal(
+        self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        ends = torch.tensor([0, self._last], device=sample_ids.device)
+        first, second = self._ends.normal(ends, shape, name, torch.float64)
+        angle = torch.acos(F.cosine_similarity(first.flatten(), second.flatten(), dim=0))
+        share = (sample_ids.double() / self._last).clamp(0, 1).view(-1, *[1] * len(shape))
+        mixed = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * second) / torch.sin(angle)
+        return mixed.to(dtype)
+
+    def integers(self, sample_ids: Tensor, shape: tuple[int, ...], name: str, high: int) -> Tensor:
+        """Raises ConfigError: between two choices there is nothing."""
+        raise ConfigError(
+            f"--interpolate: this model draws its {name} from a list, and there is nothing between two choices."
+            + (" Say which class with --prompt." if name == "labels" else "")
+        )
+
+    def uniform(
+        self, sample_ids: Tensor, shape: tuple[int, ...], name: str, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Raises ConfigError: a chance that decides has nothing between two outcomes."""
+        raise ConfigError(
+            "--interpolate: this model decides by chance on the way; there is nothing between two samples."
+        )
+
+    uniform_pairs = uniform

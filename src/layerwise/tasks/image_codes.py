@@ -13,7 +13,8 @@ from layerwise.data.examples import Splits
 from layerwise.nn.protocols import require
 from layerwise.objectives.vector_quantisation import perplexity_of
 from layerwise.tasks.base import Accumulator, Batch
-from layerwise.tasks.image_generation import ImageGeneration, ImageGenerationConfig, enlarged, save_grid
+from layerwise.tasks.image_generation import ImageGeneration, ImageGenerationConfig
+from layerwise.tasks.picture_grids import enlarged, save_grid
 
 _SHOWN = 12  # pictures of the report's reconstructions
 

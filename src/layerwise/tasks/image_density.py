@@ -14,7 +14,9 @@ from layerwise.nn.protocols import LatentVariable, require
 from layerwise.objectives.variational import importance_bound, labels_of
 from layerwise.ops.random import Draws
 from layerwise.tasks.base import Accumulator, Batch
-from layerwise.tasks.image_generation import ImageGeneration, ImageGenerationConfig, enlarged, save_grid
+from layerwise.tasks.denoising import Conditions, PictureOptions
+from layerwise.tasks.image_generation import ImageGeneration, ImageGenerationConfig, class_asked
+from layerwise.tasks.picture_grids import enlarged, save_grid
 
 _CODES_AT_ONCE = 2000  # decoded together: what a core's cache holds
 _SHOWN = 12  # pictures in a row of the report, and steps of a walk
@@ -118,10 +120,19 @@ class ImageDensity(ImageGeneration):
     def __init__(self, config: ImageDensityConfig) -> None:
         super().__init__(ImageGenerationConfig(seed=config.seed, normalise="unit"))
         self.options, self.num_classes = config, 0
+        self.labels: list[str] = []  # names of the classes, which a conditional model is told
 
     def bind(self, splits: Splits) -> None:
         super().bind(splits)
         self.num_classes = int(splits.facts.get("num_classes") or 0)
+        self.labels = list(splits.class_names or map(str, range(self.num_classes)))
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"labels": self.labels}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.labels = list(state.get("labels") or [])
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | ({"num_classes": self.num_classes} if self.num_classes else {})
@@ -140,6 +151,13 @@ class ImageDensity(ImageGeneration):
         draws = Draws(self.options.seed, "image_density", "binarise")
         uniform = draws.uniform_pairs(sample_ids, tuple(images.shape[1:]), "pixels", images.dtype)
         return (uniform < images).to(images.dtype)
+
+    def _asked(self, prompt: str | None, sample_ids: Tensor, options: PictureOptions) -> Conditions | None:
+        """The class that a prompt names; without one a conditional model draws classes by chance."""
+        if prompt is None or not self.labels:
+            return super()._asked(prompt, sample_ids, options)
+        wanted = torch.full_like(sample_ids, class_asked(prompt, self.labels))
+        return Conditions(wanted=wanted, unwanted=wanted, guidance=1.0)
 
     def accumulator(self) -> Accumulator:
         return DensityMetrics(self.options.samples, self.options.seed)

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from layerwise.core.config import NonNegativeFloat, NonNegativeInt, PositiveInt, parse, to_tree
@@ -18,15 +16,24 @@ from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Examples, Splits
 from layerwise.data.fit import Fit
 from layerwise.data.pictures import decode_image
-from layerwise.nn.protocols import Denoiser, GenerativeAdversarial, PictureSampler, require
+from layerwise.nn.protocols import (
+    Denoiser,
+    GenerativeAdversarial,
+    LatentVariable,
+    PictureSampler,
+    Truncating,
+    require,
+)
+from layerwise.objectives.base import Objective
 from layerwise.ops.noise_schedules import NoiseProcess
 from layerwise.ops.random import Draws
 from layerwise.ops.sample_measures import frechet_distance, nearest_points
 from layerwise.ops.samplers import SamplerConfig
 from layerwise.tasks.base import Accumulator, Batch, Task
 from layerwise.tasks.captions import Captions
-from layerwise.tasks.denoising import Conditions, PictureOptions, latent_noise, take_noise_away
+from layerwise.tasks.denoising import Conditions, DrawsBetween, PictureOptions, latent_noise, take_noise_away
 from layerwise.tasks.judge import Judge, JudgedMetrics, draw_distances, training_places
+from layerwise.tasks.picture_grids import animate, chosen_evenly, enlarged, save_grid
 from layerwise.tasks.preprocessing import Normalise
 from layerwise.tasks.prompts import PromptMetrics, Prompts, choose_prompts, save_captioned
 
@@ -34,8 +41,9 @@ _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at be
 _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not depend on how many are asked for
 _MOST_TOGETHER = 12_288  # numbers of a sample that is made with others at once: 3 x 64 x 64
 _GRID = 64  # pictures of the report's grids
-_SIDE = 40  # pixels that a picture in a report has at least
 _CAPTIONED = 40  # pictures of a grid with captions
+_SNAPSHOT, _SNAPSHOT_COLUMNS = 32, 8  # pictures that are drawn as training goes
+_MOST_SNAPSHOTS = 6  # in the report, beside the animation of all
 _PAIRS, _PAIRS_A_ROW = 24, 6  # of a sample and the training picture nearest to it
 _ROWS, _POINTS = 6, 10  # of the report's picture of walks from noise to picture
 Draw = Callable[[nn.Module, Tensor, Draws, Tensor, Batch], Tensor]
@@ -333,7 +341,8 @@ class ImageGeneration(Task):
     ) -> Tensor:
         """Pictures [B, C, H, W] by whichever way the network has."""
         if not isinstance(network, Denoiser):
-            return draw_pictures(network, sample_ids, draws, like)
+            drawn = DrawsBetween(draws, last) if last else draws
+            return self._draw_at_once(network, sample_ids, drawn, like, conditions, options)
         if self.process is None:
             raise ConfigError("The model takes noise away, but nothing says how noise was added when it was trained.")
         ids, (height, width) = sample_ids.to(like.device), options.size or self.image_size
@@ -357,6 +366,26 @@ class ImageGeneration(Task):
             watch=watch,
         )
         return network.to_images(samples)
+
+    def _draw_at_once(
+        self,
+        network: nn.Module,
+        sample_ids: Tensor,
+        draws: Draws,
+        like: Tensor,
+        conditions: Conditions | None,
+        options: PictureOptions,
+    ) -> Tensor:
+        """Pictures of a model that takes no noise away step by step."""
+        if options.truncation is not None:
+            styled = require(network, Truncating, f"--truncation {options.truncation:g}")
+            return styled.sample_truncated(sample_ids.to(like.device), draws, options.truncation)
+        if conditions is None:
+            return draw_pictures(network, sample_ids, draws, like)
+        if not isinstance(network, LatentVariable) or not network.num_classes:
+            raise ConfigError(f"{type(network).__name__} is told no class: task.condition=none, and no --prompt.")
+        code = draws.normal(sample_ids.to(like.device), (network.code_size,), "code", like.dtype)
+        return network.decode_pictures(code, conditions.wanted).clamp(0, 1)
 
     def _read(self, path: Path, height: int, width: int, like: Tensor) -> Tensor:
         """A picture file as model input [1, C, H, W]."""
@@ -392,11 +421,7 @@ class ImageGeneration(Task):
             return None
         if prompt is None:
             return self._conditions(sample_ids % len(self.class_names), options)
-        folded = [name.casefold() for name in self.class_names]
-        if prompt.casefold() not in folded:
-            near = did_you_mean(prompt, self.class_names) or f" The classes are {', '.join(self.class_names[:12])}."
-            raise ConfigError(f"--prompt {prompt!r} is no class that the model was trained on.{near}")
-        return self._conditions(torch.full_like(sample_ids, folded.index(prompt.casefold())), options)
+        return self._conditions(torch.full_like(sample_ids, class_asked(prompt, self.class_names)), options)
 
     def make(
         self,
@@ -429,6 +454,25 @@ class ImageGeneration(Task):
         return _CHUNK if math.prod(network.sample_shape(*(options.size or self.image_size))) <= _MOST_TOGETHER else 1
 
     # ---------------------------------------------------------------------------------------------------------- showing
+
+    def snapshot(self, network: nn.Module, folder: Path, step: int) -> None:
+        """A grid of samples on the latents of `seed`, a column a class where there are classes."""
+        columns = len(self.class_names) or _SNAPSHOT_COLUMNS
+        count = columns * max(1, _SNAPSHOT // columns)
+        made = self.make(network, count, self.config.seed)
+        save_grid(enlarged(made), folder / f"samples-{step:09d}.png", columns=columns)
+
+    def course(
+        self, network: nn.Module, splits: Splits | None, objective: Objective, folder: Path
+    ) -> tuple[list[str], list[tuple[str, Path]]]:
+        """The snapshots, as an animation and some of them side by side."""
+        frames = sorted(folder.glob("samples-*.png"))
+        if len(frames) < 2:
+            return [], []
+        caption = f"The same latents at {len(frames)} evaluations, one after the other"
+        found = [(caption, animate(frames, folder / "course.png"))]
+        shown = chosen_evenly(frames, _MOST_SNAPSHOTS)
+        return [], [*found, *((f"Step {int(frame.stem.split('-')[1]):,}", frame) for frame in shown)]
 
     def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
         """A grid of samples on fixed latents, how noise turns into pictures, and, with data, a grid of real ones."""
@@ -524,10 +568,13 @@ class ImageGeneration(Task):
             ConfigError: a prompt or an option that the model knows nothing of, or another kind of file.
         """
         if options is not None and not isinstance(network, Denoiser):
-            raise ConfigError(
-                "Steps, guidance and the like are for models that take noise away step by step; this one makes a "
-                "picture at once."
-            )
+            if options != PictureOptions(interpolate=options.interpolate, truncation=options.truncation):
+                raise ConfigError(
+                    "Steps, guidance and the like are for models that take noise away step by step; this one makes a "
+                    "picture at once."
+                )
+        elif options is not None and options.truncation is not None:
+            raise ConfigError("--truncation is of styles; this model takes noise away and has none.")
         out = out or Path("generated.png")
         if out.suffix not in ("", ".png"):
             raise ConfigError(f"-o {out}: must be a file that ends in .png, or a folder.")
@@ -539,6 +586,19 @@ class ImageGeneration(Task):
         for row, picture in zip(rows, made, strict=True):
             save_grid(picture[None], Path(row["file"]), gap=0)
         return rows
+
+
+def class_asked(prompt: str, class_names: Sequence[str]) -> int:
+    """The class that a prompt names, in any case of letters.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    folded = [name.casefold() for name in class_names]
+    if prompt.casefold() not in folded:
+        near = did_you_mean(prompt, class_names) or f" The classes are {', '.join(class_names[:12])}."
+        raise ConfigError(f"--prompt {prompt!r} is no class that the model was trained on.{near}")
+    return folded.index(prompt.casefold())
 
 
 def draw_pictures(network: nn.Module, sample_ids: Tensor, draws: Draws, like: Tensor) -> Tensor:
@@ -585,29 +645,6 @@ def make_pictures(
 def _to_bytes(pictures: Tensor, lowest: float) -> Tensor:
     scaled = (pictures.float() - lowest) * (255 / (1 - lowest))
     return scaled.round().clamp(0, 255).to(torch.uint8).cpu()
-
-
-def enlarged(pictures: Tensor) -> Tensor:
-    """Small pictures [N, C, H, W] with every pixel repeated, so that a report shows more than a stamp."""
-    factor = math.ceil(_SIDE / pictures.shape[-1])
-    return pictures.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-
-def save_grid(pictures: Tensor, path: Path, gap: int = 2, columns: int | None = None) -> None:
-    """Write uint8 pictures [N, C, H, W] with one or three channels as one PNG, about as wide as high where no number of
-    columns is given."""
-    count, channels, height, width = pictures.shape
-    if channels not in (1, 3):
-        raise DataError(f"Pictures with {channels} channels cannot be written as PNG; 1 or 3 can.")
-    columns = columns or math.ceil(math.sqrt(count * height / width))
-    rows = math.ceil(count / columns)
-    canvas = torch.full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
-    for i, picture in enumerate(pictures):
-        top, left = i // columns * (height + gap), i % columns * (width + gap)
-        canvas[:, top : top + height, left : left + width] = picture
-    array: np.ndarray = canvas.permute(1, 2, 0).contiguous().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array[:, :, 0] if channels == 1 else array).save(path)
 
 
 TASKS = {"image_generation": ImageGenerationConfig()}

@@ -12,7 +12,7 @@ from layerwise.core.errors import DataError
 from layerwise.data.examples import Examples, Splits
 from layerwise.nn.protocols import Autoencoder, require
 from layerwise.tasks.base import Accumulator, Batch
-from layerwise.tasks.image_generation import enlarged, save_grid
+from layerwise.tasks.picture_grids import enlarged, save_grid
 from layerwise.tasks.pictures import PictureTask
 
 _MOST_VALUES = 4096  # values of a picture up to which principal components are computed: the covariance is its square

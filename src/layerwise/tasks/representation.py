@@ -14,7 +14,7 @@ from layerwise.data.examples import Examples, Splits
 from layerwise.nn.protocols import Features, require
 from layerwise.ops.random import permutation
 from layerwise.tasks.base import Accumulator, Batch, wilson_interval
-from layerwise.tasks.image_generation import save_grid
+from layerwise.tasks.picture_grids import save_grid
 from layerwise.tasks.pictures import PictureTask
 
 _STRENGTHS = tuple(10.0**k for k in range(-4, 5))  # of the ridge, relative to the mean squared length of a sample

@@ -101,6 +101,9 @@ class Hooks:
     def on_metrics(self, trainer: "Trainer", line: Tree) -> None:
         """A line of metrics: training values every `log_every` steps, validation values after an evaluation."""
 
+    def on_evaluation(self, trainer: "Trainer") -> None:
+        """Within an evaluation: the network has its averaged weights, if any, in eval mode and without gradients."""
+
     def save(self, trainer: "Trainer") -> None:
         """The state is due to be saved; `trainer.state()` gives it."""
 
@@ -514,6 +517,8 @@ class Trainer:
         self.network.eval()
         with self.averaged(), torch.no_grad(), autocast(self.settings.precision, self.settings.device):
             metrics, self.last_tables = self.evaluate(self.network)
+            for hook in self.hooks:
+                hook.on_evaluation(self)
         self.network.train()
         torch.set_rng_state(generators)
         return metrics

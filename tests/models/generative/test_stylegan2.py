@@ -163,9 +163,9 @@ def test_truncation_draws_towards_the_mean_style() -> None:
         gan.generator.mapping.w_avg.normal_()
         mean = gan.generator.mapping.w_avg.expand(4, gan.num_styles, -1)
         noise = draws.normal(ids, (gan.noise_size,), "noise", torch.float64)
-        whole, none = gan.sample_pictures(ids, draws), gan.sample_pictures(ids, draws, 0.0)
+        whole, none = gan.sample_pictures(ids, draws), gan.sample_truncated(ids, draws, 0.0)
         torch.testing.assert_close(none, gan.generator.synthesis(mean, noise), rtol=1e-10, atol=1e-10)
-        half = gan.sample_pictures(ids, draws, 0.5)
+        half = gan.sample_truncated(ids, draws, 0.5)
     assert not torch.allclose(whole, half)
 
 

@@ -458,13 +458,14 @@ class StyleGAN2(nn.Module):
                 nn.init.normal_(module.const)
         self.generator.mapping.w_avg.zero_()
 
-    def sample_pictures(
-        self, sample_ids: Int[Tensor, " B"], draws: Draws, truncation: float | None = None
-    ) -> Float[Tensor, "B C H W"]:
-        """Pictures of random latents and noise; a truncation of None takes the configuration's."""
+    def sample_pictures(self, sample_ids: Int[Tensor, " B"], draws: Draws) -> Float[Tensor, "B C H W"]:
+        """Pictures of random latents and noise, with the configuration's truncation."""
+        return self.sample_truncated(sample_ids, draws, self.config.truncation)
+
+    def sample_truncated(self, sample_ids: Int[Tensor, " B"], draws: Draws, share: float) -> Float[Tensor, "B C H W"]:
+        """Pictures of random latents and noise; `share` of the distance to the mean style is left."""
         mapping, dtype = self.generator.mapping, self.generator.mapping.w_avg.dtype
         styles = mapping(draws.normal(sample_ids, (self.latent_size,), "latents", dtype))
-        share = self.config.truncation if truncation is None else truncation
         styles = torch.lerp(mapping.w_avg.to(styles.dtype).expand_as(styles), styles, share)
         noise = draws.normal(sample_ids, (self.noise_size,), "noise", dtype)
         return self.generator.synthesis(styles[:, None].expand(-1, self.num_styles, -1), noise)
