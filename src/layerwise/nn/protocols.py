@@ -78,6 +78,15 @@ class MaskedWordModel(Protocol):
 
 
 @runtime_checkable
+class StatesAndOutput(Protocol):
+    """A text encoder that gives what its head reads beside what its head says."""
+
+    def states_and_output(self, **inputs: Tensor) -> tuple[Tensor, Any]:
+        """Last states of all tokens as rows [N, D], and forward's output, for forward's inputs."""
+        ...
+
+
+@runtime_checkable
 class Pyramid(Protocol):
     """Gives maps of a picture at several strides, finest first: what detectors and U-Nets build on
     (`create_model(..., features_only=True)`).

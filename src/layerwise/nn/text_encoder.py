@@ -240,6 +240,15 @@ class TextEncoder(nn.Module, Generic[C]):
         documents: Int[Tensor, "B T"] | None = None,
     ) -> Any:
         x, rows = self.encode(tokens, mask, segments, documents)
+        return self.read(x, rows)
+
+    def states_and_output(self, **inputs: Tensor) -> tuple[Float[Tensor, "N D"], Any]:
+        """The last states of all tokens as rows, and forward's output."""
+        x, rows = self.encode(**inputs)
+        return x, self.read(x, rows)
+
+    def read(self, x: Float[Tensor, "N D"], rows: TokenRows) -> Any:
+        """What the head makes of the last states."""
         if self.head == "embedding":
             return rows.means(x)
         if self.head == "classifier":

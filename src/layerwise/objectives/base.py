@@ -84,8 +84,14 @@ class Objective(nn.Module):
     mixes: bool = False
     # Whether it reads texts on from step to step: a batch then has the next window of as many streams as it has rows.
     streams: bool = False
+    # A run or a checkpoint whose network teaches; it comes by `take_teacher` before `setup`.
+    teacher_source: str | None = None
     # Phases that it knows, in order; one phase is called "main".
     phases: tuple[str, ...] = ("main",)
+
+    def take_teacher(self, teacher: nn.Module) -> None:
+        """The network of `teacher_source`, on its device."""
+        raise NotImplementedError
 
     def setup(self, network: nn.Module) -> None:
         """Called once with the network before optimisers are made: build teachers and heads, check protocols."""

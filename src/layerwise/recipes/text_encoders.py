@@ -91,3 +91,16 @@ def bert_tiny_sst_scratch() -> Recipe:
 def bert_tiny_sst() -> Recipe:
     """The same from the weights of `layerwise train bert_tiny_wikipedia --run runs/bert_tiny_wikipedia`."""
     return replace(bert_tiny_sst_scratch(), init="runs/bert_tiny_wikipedia")
+
+
+def distilbert_sst() -> Recipe:
+    """A DistilBERT of three layers, taught SST-2 by `layerwise train bert_sst --run runs/bert_sst`.
+
+    For classes of your own: `objective.teacher=RUN task.tokenizer=RUN data=text_table data.root=reviews.csv`.
+    """
+    task = component("text_classification", tokenizer="runs/bert_sst", max_tokens=64)
+    return replace(
+        _fine_tuning(task, "sst", "cross_entropy", lr=1e-4, batch_size=32),
+        model=component("distilbert-base-uncased", d_model=384, num_layers=3),
+        objective=component("distillation", teacher="runs/bert_sst"),
+    )

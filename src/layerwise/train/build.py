@@ -25,6 +25,7 @@ from layerwise.nn.batch_norm import synchronise_batch_norm
 from layerwise.nn.blocks import block_names
 from layerwise.nn.init import SCALE_FREE, Distribution, Init, redraw_weights
 from layerwise.objectives.base import Objective
+from layerwise.objectives.distillation import DistillationConfig, student_state
 from layerwise.optim.groups import parameter_groups
 from layerwise.parallel.distributed import World
 from layerwise.tasks.base import Accumulator, Task
@@ -172,6 +173,8 @@ def build(
         notes.append(f"init={recipe.init}: {len(drawn)} weights drawn.")
     elif recipe.init is not None:
         notes += _start_from(recipe.init, network, model)
+    elif (notes_of_teacher := _start_from_teacher(objective, network)) is not None:
+        notes.append(notes_of_teacher)
     if recipe.adapter is not None:
         trained = recipe.adapter.build().apply(network)
         notes.append(
@@ -262,6 +265,28 @@ def _start_from(source: str, network: nn.Module, model: Component) -> list[str]:
     return [*report.lines(), *([f"The checkpoint's settings differ: {'; '.join(different)}."] if different else [])]
 
 
+def _teacher(source: str) -> nn.Module:
+    """The network of a run or a checkpoint.
+
+    Raises:
+        CheckpointError: parts of it are missing.
+    """
+    loaded = load(source)
+    network = loaded.model.build()
+    fit(network, loaded).check(extra=False)
+    return network
+
+
+def _start_from_teacher(objective: Component | None, network: nn.Module) -> str | None:
+    """Put some of the teacher's blocks into a student that starts from nothing else; a line that says so."""
+    config = None if objective is None else objective.config
+    if not isinstance(config, DistillationConfig) or config.teacher is None or not config.every_other:
+        return None
+    taken = student_state(_teacher(config.teacher), network)
+    network.load_state_dict(taken, strict=False)
+    return f"From objective.teacher={config.teacher}: {len(taken)} of {len(network.state_dict())} tensors."
+
+
 def _compile_blocks(network: nn.Module) -> None:
     blocks = getattr(network, "blocks", None)
     for block in blocks if isinstance(blocks, nn.ModuleList | nn.Sequential) else [network]:
@@ -292,6 +317,8 @@ def _stage_trainer(session: Session, stage: Stage, index: int, first_step: int, 
     chosen = stage.objective or recipe.objective
     objective = (chosen.build() if chosen is not None else Objective()).to(session.device)
     torch.manual_seed(derive_seed(recipe.seed, "objective", index))
+    if objective.teacher_source is not None:
+        objective.take_teacher(_teacher(objective.teacher_source).to(session.device))
     objective.setup(network)
     objective.to(session.device)
     torch.manual_seed(derive_seed(recipe.seed, "train", index, world.rank))
