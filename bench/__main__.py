@@ -18,6 +18,8 @@ from bench import calibration, measure
 
 NAMES = (
     "beam_search",
+    "bert_fine_tuning",
+    "bert_inference",
     "chunked_cross_entropy",
     "cifar_training",
     "data_path",
@@ -26,6 +28,7 @@ NAMES = (
     "mnist_99",
     "optimizer_step",
     "packed_attention",
+    "packed_fine_tuning",
     "muon_step",
     "rbm_epoch",
     "save_stall",

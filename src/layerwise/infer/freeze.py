@@ -25,6 +25,8 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from layerwise.core.errors import UnsupportedError
+from layerwise.infer.freeze_encoder import freeze_encoder
+from layerwise.nn.text_encoder import TextEncoder
 
 Activation = Literal["none", "relu", "swish"]
 
@@ -122,8 +124,10 @@ def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     name = type(network).__name__
     if network.training:
         raise UnsupportedError(f"{name} is in training mode; it is frozen in eval mode: network.eval().")
+    if isinstance(network, TextEncoder):
+        return freeze_encoder(network, dtype)
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        raise UnsupportedError(f"{name} has no convolutions: there is nothing to freeze.")
+        raise UnsupportedError(f"{name} has no convolutions and is no text encoder: there is nothing to freeze.")
     try:
         graph = fx.Tracer().trace(network)
     except (TraceError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:

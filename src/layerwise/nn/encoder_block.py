@@ -141,6 +141,7 @@ class EncoderBlock(nn.Module):
         self.fc2 = nn.Linear(d_ff, d_model)
         self.norm2 = nn.LayerNorm(d_model, eps=eps)
         self.drop = nn.Dropout(dropout)
+        self.activation: Activation = activation
         self.act = activate(activation)
 
     def forward(self, x: Float[Tensor, "N D"], rows: TokenRows) -> Float[Tensor, "N D"]:

@@ -43,6 +43,7 @@ def matthews(confusion: Tensor) -> float:
 class TextClassification(TextTask):
     """Model inputs `tokens`, `mask` (of pairs also `segments`) and `labels`; the network gives logits [B, classes]."""
 
+    calls_forward_alone = True
     monitor = ("accuracy", "max")
 
     def __init__(self, config: TextClassificationConfig) -> None:

@@ -90,6 +90,7 @@ class TokenTagging(TextTask):
     `labels` int64 [B, T]: the tag at a word's first token, -100 elsewhere. The network gives logits [B, T, tags].
     """
 
+    calls_forward_alone = True
     monitor = ("f1", "max")
 
     def __init__(self, config: TokenTaggingConfig) -> None:
