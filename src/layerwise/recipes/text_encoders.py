@@ -72,7 +72,7 @@ def bert_tiny_wikipedia() -> Recipe:
         objective=component("masked_language"),
         optimizer=component("Muon", lr=0.02, adamw_lr=3e-3, weight_decay=0.05),
         schedule=component("cosine", warmup_share=0.05),
-        max_steps=4000,
+        max_steps=2000,
         batch_size=64,
         clip=1.0,
         eval=Eval(every_epochs=None, every_steps=500, batch_size=128),
