@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -142,11 +142,32 @@ class Subset(Examples):
 
     @property
     def texts(self) -> Sequence[str] | None:
-        texts, chosen = self.parent.texts, self.indices.tolist()
-        return None if texts is None else [str(texts[i]) for i in chosen]
+        texts = self.parent.texts
+        if texts is None or isinstance(texts, list):
+            return None if texts is None else [texts[i] for i in self.indices.tolist()]
+        return ChosenTexts(texts, self.indices)
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.parent.fingerprint().encode() + self.indices.numpy().tobytes()).hexdigest()[:32]
+
+
+class ChosenTexts(Sequence[str]):
+    """Some of texts that are decoded when they are asked for, in the order of `indices` (int64 [M])."""
+
+    def __init__(self, texts: Sequence[str], indices: Tensor) -> None:
+        self.texts, self.indices = texts, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self.texts[int(i)] for i in self.indices[index]]
+        return self.texts[int(self.indices[index])]
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Batch, Examples
+from layerwise.data.text_store import TextStore
 
 
 def pack_texts(texts: Sequence[str]) -> Tensor:
@@ -36,10 +37,10 @@ def unpack_texts(column: Tensor) -> list[bytes]:
 
 
 class TextExamples(Examples):
-    """Texts in memory, with other columns beside them.
+    """Texts, with other columns beside them.
 
     Args:
-        texts: one an example.
+        texts: one an example; a `TextStore` stays where it is, on disk or in memory.
         columns: name -> tensor [N, ...]: `labels` int64, or others.
         seconds: the second text of each example, where examples are pairs.
 
@@ -59,8 +60,9 @@ class TextExamples(Examples):
             raise ValueError(f"{len(texts)} texts and {len(seconds)} second texts")
         if wrong := {name: len(column) for name, column in columns.items() if len(column) != len(texts)}:
             raise ValueError(f"{len(texts)} texts and columns of other lengths: {wrong}")
-        self._texts, self.columns = list(texts), dict(columns)
-        self._columns = {"text": _Bytes(self._texts)}
+        self._texts = texts if isinstance(texts, TextStore) else list(texts)
+        self.columns = dict(columns)
+        self._columns = {"text": _Stored(self._texts) if isinstance(self._texts, TextStore) else _Bytes(self._texts)}
         if seconds is not None:
             self._columns["pair"] = _Bytes(seconds)
         self._seconds = None if seconds is None else list(seconds)
@@ -94,6 +96,8 @@ class TextExamples(Examples):
 
     def content_keys(self) -> NDArray[np.int64]:
         """64 bits of a hash of each text, blanks at its ends and between words counted once: copies are found by it."""
+        if isinstance(self._texts, TextStore) and self._texts.keys is not None and self._seconds is None:
+            return np.asarray(self._texts.keys)
         seconds = self._seconds or [""] * len(self._texts)
         joined = (" ".join(f"{a} {b}".split()) for a, b in zip(self._texts, seconds, strict=True))
         digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in joined)
@@ -122,3 +126,20 @@ class _Bytes:
 
     def raw(self) -> bytes:
         return self.lengths.numpy().tobytes() + self.bytes.numpy().tobytes()
+
+
+class _Stored:
+    """A column of texts in a store."""
+
+    def __init__(self, store: TextStore) -> None:
+        self.store = store
+
+    def collate(self, indices: Tensor) -> Tensor:
+        rows = [self.store.raw(i) for i in indices.tolist()]
+        made = np.zeros((len(rows), max(map(len, rows), default=0)), np.uint8)
+        for place, row in zip(made, rows, strict=True):
+            place[: len(row)] = np.frombuffer(row, np.uint8)
+        return torch.from_numpy(made)
+
+    def raw(self) -> bytes:
+        return self.store.digest.encode()
