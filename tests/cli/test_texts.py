@@ -316,6 +316,38 @@ def test_questions_on_passages(layerwise: Command, checkpoint: Path, tmp_path: P
     assert again[0]["answer"] == row["answer"]
 
 
+def test_pairs_that_belong_together_become_embeddings(layerwise: Command, checkpoint: Path, tmp_path: Path) -> None:
+    """Of eleven words each has another as its partner: nothing but training tells which."""
+    words = [*GOOD, *BAD, *REST][:22]
+    draw = random.Random(0)
+
+    def row(number: int) -> tuple[str, str]:
+        return f"{words[number]} {words[number]}", f"{words[21 - number]} {words[21 - number]}"
+
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    write_csv(folder / "train.csv", [row(draw.randrange(11)) for _ in range(400)], ("question", "answer"))
+    for part in ("val", "test"):
+        write_csv(folder / f"{part}.csv", [row(number) for number in range(11)], ("question", "answer"))
+    options = ("data.root=pairs", "data.text=question", "data.pair=answer", f"init={checkpoint}", *SHORT, "epochs=6")
+    done = layerwise("train", "sentence_embedding", *options, "--run", "run")
+    assert done.code == 0, done.err
+    metrics = json.loads(layerwise("eval", "run", "--json").out)["metrics"]
+    assert metrics["test/retrieved"] >= 0.7  # by chance 1/11
+    rows = json.loads(layerwise("predict", "run", *row(3), row(4)[1], "--json").out)
+    first, partner, other = (torch.tensor(each["embedding"]) for each in rows)
+    assert float(first.norm()) == pytest.approx(1, abs=1e-5)
+    assert float(first @ partner) > float(first @ other)
+    assert layerwise("export", "run", "--format", "transformers", "-o", "back").code == 0
+    network = transformers.AutoModel.from_pretrained("back").eval()
+    batch = transformers.AutoTokenizer.from_pretrained("back")(row(3)[0], return_tensors="pt")
+    with torch.no_grad():
+        mean = network(**batch).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(first, mean / mean.norm(), atol=1e-5, rtol=1e-5)
+    done = layerwise("train", "sentence_embedding", *options, "data.pair=reply", "--run", "other")
+    assert (done.code, "reply" in done.err, "question, answer" in done.err) == (2, True, True)
+
+
 def test_reproduce_takes_a_copy_of_the_checkpoint_only_where_there_is_one(layerwise: Command, checkpoint: Path) -> None:
     done = layerwise("reproduce", "lenet5", "--init", checkpoint)
     assert (done.code, "lenet5 starts from no checkpoint" in done.err) == (2, True)
