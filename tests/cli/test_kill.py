@@ -80,9 +80,21 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         (
             "max_steps=45",
             "batch_size=128",
-            "data.seq_len=256",
+            "task.seq_len=256",
             "model.hidden_size=16",
             "eval.every_steps=25",
+            "keep.every_steps=3",
+        ),
+    ),
+    "gpt_text": (
+        "text/enwiki-sample",
+        (
+            "data=wikipedia_sample",
+            "task.seq_len=64",
+            "task.vocab_size=400",
+            "max_steps=60",
+            "batch_size=8",
+            "eval.every_steps=50",
             "keep.every_steps=3",
         ),
     ),

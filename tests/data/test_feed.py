@@ -12,7 +12,7 @@ from layerwise.core.errors import ConfigError
 from layerwise.data import feed as module
 from layerwise.data.examples import Batch, Subset, TensorExamples
 from layerwise.data.feed import Feed, alike_order, in_streams, stream_order
-from layerwise.data.text import TokenWindows
+from layerwise.data.token_windows import TokenWindows
 
 
 def pictures(count: int = 50) -> TensorExamples:
@@ -166,7 +166,7 @@ def test_processes_read_streams_of_their_own() -> None:
 
 
 def test_streams_need_examples_that_follow_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"leave out data\.stride, data\.limit"):
+    with pytest.raises(ConfigError, match=r"leave out task\.stride, task\.packed"):
         next(iter(in_streams(Subset(TokenWindows(torch.arange(101), 10), torch.tensor([3, 1])), dict)))
     with pytest.raises(ConfigError, match="truncated_bptt"):
         Feed(pictures(), dict, batch_size=3, streams=True)

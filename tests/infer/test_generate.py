@@ -152,6 +152,8 @@ def test_wrong_networks_and_prompts_are_named() -> None:
 class Letters:
     """Tokens are the letters from "a" on."""
 
+    stop_token = None
+
     def encode_prompt(self, prompt: str | None) -> Tensor:
         return torch.tensor([ord(c) - 97 for c in prompt or "a"])
 

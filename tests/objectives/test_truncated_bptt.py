@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.data.feed import Feed
-from layerwise.data.text import TokenWindows
+from layerwise.data.token_windows import TokenWindows
 from layerwise.models.language.gpt import GPT, GPTConfig
 from layerwise.models.language.rnn import RNN, RNNConfig
 from layerwise.nn.recurrent import CellName
@@ -158,5 +158,5 @@ def test_a_model_without_a_state_is_refused() -> None:
 
 
 def test_windows_that_overlap_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"leave out data\.stride"):
+    with pytest.raises(ConfigError, match=r"leave out task\.stride"):
         Feed(TokenWindows(text(), WINDOW, stride=2), dict, batch_size=4, streams=True)

@@ -26,7 +26,7 @@ def trained(overrides: dict[str, object]) -> Session:
 
 def test_learns_and_continues_what_needs_context(tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text(PATTERN * 200)
-    overrides = {"data.root": str(tmp_path), "data.seq_len": 32, "model.d_model": 32, "max_steps": 60}
+    overrides = {"data.root": str(tmp_path), "task.seq_len": 32, "model.d_model": 32, "max_steps": 60}
     session = trained({**overrides, "batch_size": 8, "eval.every_steps": 30})
     with torch.no_grad():
         loss = session.evaluate("val", session.network)[0]["loss"]

@@ -32,7 +32,7 @@ def loss_of(session: Session) -> float:
 
 def test_learns_and_continues_what_needs_context(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text(PATTERN * 400)
-    overrides = {"data": "text", "data.root": str(tmp_path), "data.seq_len": 20, "model.hidden_size": 32}
+    overrides = {"data": "text", "data.root": str(tmp_path), "task.seq_len": 20, "model.hidden_size": 32}
     session = trained(
         "lstm_shakespeare", {**overrides, "epochs": 8, "batch_size": 8, "model.dropout": 0.0, "optimizer.lr": 0.02}
     )
@@ -44,11 +44,13 @@ def test_learns_and_continues_what_needs_context(tmp_path: Path) -> None:
     assert row["text"] == PATTERN * 11
 
 
-@pytest.mark.parametrize(("change", "message"), [("data.limit=10", "data.limit"), ("data.stride=3", "data.stride")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("data.limit=10", "data.limit"), ("task.stride=3", "task.stride"), ("task.packed=true", "task.packed")],
+)
 def test_a_text_that_does_not_go_on_is_refused(tmp_path: Path, change: str, message: str) -> None:
     (tmp_path / "own.txt").write_text(PATTERN * 100)
     name, value = change.split("=")
-    overrides = {"data": "text", "data.root": str(tmp_path), "data.seq_len": 8, name: int(value)}
-    session = build(configure("lstm_shakespeare", overrides.items()).recipe)
+    overrides = {"data": "text", "data.root": str(tmp_path), "task.seq_len": 8, name: value == "true" or int(value)}
     with pytest.raises(ConfigError, match=message):
-        session.trainer(0, 0, ())
+        build(configure("lstm_shakespeare", overrides.items()).recipe).trainer(0, 0, ())

@@ -10,10 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layerwise.core.errors import DataError
-from layerwise.data.examples import Splits
+from layerwise.core.config import parse_component
+from layerwise.core.errors import ConfigError, DataError
+from layerwise.data.examples import Splits, Subset, TensorExamples
 from layerwise.data.feed import in_streams
-from layerwise.data.text import Text, TextConfig, TokenWindows
+from layerwise.data.packing import PackedDocuments
+from layerwise.data.splits import load
+from layerwise.data.text_store import TextStore
+from layerwise.data.texts import TextExamples
+from layerwise.data.token_store import StoredWindows
+from layerwise.data.token_windows import TokenWindows
 from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer
 from layerwise.models.language.rnn import RNN, RNNConfig
 from layerwise.objectives.autoregressive import AutoregressiveConfig
@@ -43,7 +49,7 @@ TABLE = [[0.2, 0.3, 0.5], [0.1, 0.6, 0.3], [0.7, 0.05, 0.25]]  # of "\n", "a", "
 
 def bound(alphabet: str = ALPHABET) -> LanguageModelling:
     task = LanguageModelling(LanguageModellingConfig(shown_tokens=2))
-    task.bind(Splits(train=None, extras={"tokenizer": CharTokenizer(alphabet)}))
+    task.load({"tokenizer": CharTokenizer(alphabet).state()})
     return task
 
 
@@ -134,7 +140,7 @@ def test_long_texts_are_read_in_windows() -> None:
 
 def test_bytes_that_are_no_text_have_names() -> None:
     task = LanguageModelling(LanguageModellingConfig(shown_tokens=3))
-    task.bind(Splits(train=None, extras={"tokenizer": ByteTokenizer()}))
+    task.load({"tokenizer": ByteTokenizer().state()})
 
     class Fixed(nn.Module):
         def forward(self, tokens: Tensor) -> Tensor:
@@ -162,19 +168,20 @@ def test_state_is_json_and_gives_the_tokeniser_back() -> None:
     task, other = bound(), LanguageModelling(LanguageModellingConfig())
     other.load(json.loads(json.dumps(task.state())))
     assert other.encode_prompt("ba").tolist() == [2, 1]
-    assert other.facts() == {"vocab_size": 3}
+    assert other.facts() == {"vocab_size": 3, "max_seq_len": 128, "packed": False}
 
 
-def test_data_without_a_tokeniser_is_refused() -> None:
+def test_data_without_texts_is_refused() -> None:
     with pytest.raises(DataError, match="data=text"):
-        LanguageModelling(LanguageModellingConfig()).bind(Splits(train=None))
+        bound().bind(Splits(train=TensorExamples({"features": torch.zeros(3, 2)})))
 
 
 def test_a_text_data_set_serves_the_task(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("abba\n" * 40)
-    splits = Text(TextConfig(root=str(tmp_path), seq_len=8)).splits()
-    task = LanguageModelling(LanguageModellingConfig())
+    splits = load(parse_component("data", {"name": "text", "root": str(tmp_path), "test": 0}, "data"))
+    task = LanguageModelling(LanguageModellingConfig(seq_len=8))
     task.bind(splits)
+    assert task.facts() == {"vocab_size": 3, "max_seq_len": 8, "packed": False}
     assert splits.val is not None
     batch = task.inputs(splits.val.collate(torch.arange(len(splits.val))))
     with torch.no_grad():
@@ -223,3 +230,120 @@ def test_reading_on_travels_with_the_weights() -> None:
     assert other.streams
     other.bind_objective(AutoregressiveConfig())
     assert not other.streams
+
+
+def parts(texts: list[str], *, held_out: int = 1, folder: Path | None = None) -> Splits:
+    """The last documents validate; with a folder texts lie on disk."""
+    store = TextStore.packed(texts)
+    if folder is not None:
+        (folder := folder / "texts" / "key").mkdir(parents=True)
+        store = TextStore.opened(folder, TextStore.write(texts, folder))
+    examples = TextExamples(store, {})
+    count = len(texts) - held_out
+    return Splits(train=Subset(examples, torch.arange(count)), val=Subset(examples, torch.arange(count, len(texts))))
+
+
+def test_the_alphabet_is_of_all_parts_and_has_what_ends_a_document() -> None:
+    task, splits = LanguageModelling(LanguageModellingConfig(seq_len=2)), parts(["abc", "xyz"])
+    task.bind(splits)
+    assert isinstance(task.tokenizer, CharTokenizer)
+    assert task.tokenizer.alphabet == "\nabcxyz"
+    assert isinstance(splits.val, TokenWindows)
+    assert task.tokenizer.decode(splits.val.tokens[:4]) == "xyz\n"
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_subwords_are_learned_from_the_training_texts_alone(kind: str) -> None:
+    pytest.importorskip("tokenizers")
+    splits = parts([*["the lower lowest"] * 20, "QQQQ QQQQ QQQQ"])
+    task = LanguageModelling(LanguageModellingConfig(tokenizer=kind, vocab_size=280, seq_len=8))
+    task.bind(splits)
+    pieces = {task.decode_tokens(torch.tensor([i])) for i in range(task.tokenizer.vocab_size)}
+    assert "QQ" not in pieces
+    assert any("low" in piece for piece in pieces)
+    assert task.stop_token is not None
+    assert task.encode_prompt(None).tolist() == [task.stop_token]
+    assert task.decode_tokens(task.encode_prompt("the lower")) == "the lower"
+    other = LanguageModelling(LanguageModellingConfig())
+    other.load(json.loads(json.dumps(task.state())))
+    assert other.encode_prompt("the lower").tolist() == task.encode_prompt("the lower").tolist()
+
+
+def test_a_loaded_tokeniser_stays_and_names_what_it_lacks() -> None:
+    task = LanguageModelling(LanguageModellingConfig(seq_len=2))
+    task.load({"tokenizer": CharTokenizer("ab\n").state()})
+    task.bind(parts(["abab", "ba"]))
+    assert task.tokenizer.vocab_size == 3
+    with pytest.raises(DataError, match="'z'"):
+        task.bind(parts(["abzb", "ba"]))
+
+
+def test_only_training_windows_overlap() -> None:
+    splits = parts(["ab" * 50, "ab" * 50])
+    LanguageModelling(LanguageModellingConfig(seq_len=10, stride=1)).bind(splits)
+    assert splits.train is not None
+    assert splits.val is not None
+    assert (len(splits.train), len(splits.val)) == (91, 10)  # 101 tokens each with the line feed
+
+
+def test_a_text_too_short_for_a_window_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"The train text is too short: 5 tokens, at least 129 .*task\.seq_len below 128"
+    ):
+        LanguageModelling(LanguageModellingConfig()).bind(parts(["abab", "ba"]))
+
+
+def test_texts_on_disk_give_the_windows_of_texts_in_memory(tmp_path: Path) -> None:
+    texts = [f"text {i} " * (i % 5 + 1) for i in range(20)]
+    here, there = parts(texts, held_out=4), parts(texts, held_out=4, folder=tmp_path)
+    for splits in (here, there):
+        LanguageModelling(LanguageModellingConfig(seq_len=8, stride=5)).bind(splits)
+    assert isinstance(there.train, StoredWindows)
+    assert isinstance(here.train, TokenWindows)
+    for one, other in ((here.train, there.train), (here.val, there.val)):
+        assert one is not None
+        assert other is not None
+        batches = [each.collate(torch.arange(len(each))) for each in (one, other)]
+        assert torch.equal(batches[0]["labels"], batches[1]["labels"])
+
+
+def test_packed_parts_hold_their_own_documents_apart() -> None:
+    texts = [f"{i}" * (i % 5 + 1) for i in range(20)]
+    splits = parts(texts, held_out=4)
+    task = LanguageModelling(LanguageModellingConfig(seq_len=16, packed=True))
+    task.bind(splits)
+    for part, wanted in ((splits.train, texts[:16]), (splits.val, texts[16:])):
+        assert isinstance(part, PackedDocuments)
+        rows = part.collate(torch.arange(len(part)))
+        found: list[str] = []
+        for tokens, labels, numbers in zip(*(rows[name] for name in ("tokens", "labels", "documents")), strict=True):
+            for number in range(int(numbers.max()) + 1):
+                inside = numbers == number
+                assert torch.equal(labels[inside][:-1], tokens[inside][1:])
+                assert labels[inside][-1:].tolist() == [-100]
+                found.append(task.decode_tokens(tokens[inside]))
+        assert sorted(found) == sorted(f"\n{text}\n" for text in wanted)
+
+
+def test_packing_has_no_stride() -> None:
+    with pytest.raises(ConfigError, match=r"task\.stride=1.*task\.packed"):
+        LanguageModellingConfig(packed=True, stride=1)
+
+
+def test_hardest_texts_of_packed_rows_are_what_stands_in_them() -> None:
+    metrics = bound().accumulator()
+    row = {
+        "tokens": torch.tensor([[1, 2, 2, 1, 0, 0]]),
+        "labels": torch.tensor([[2, 0, 1, -100, -100, -100]]),
+        "documents": torch.tensor([[0, 0, 1, 1, -1, -1]]),
+        "sample_ids": torch.tensor([0]),
+    }
+
+    class Packed(Bigram):
+        def forward(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
+            return super().forward(tokens)
+
+    with torch.no_grad():
+        metrics.update(Packed(TABLE), row)
+    assert metrics.compute()["loss"] == pytest.approx((nll("ab\n") + nll("ba")) / 3)
+    assert metrics.table()["hardest_texts"][0]["text"] == "ab\na"

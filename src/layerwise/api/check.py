@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def examine(splits: Splits, task_kind: str | None = None, name: str = "data") ->
     found += _named_by_data_set(splits, found)
     if task_kind is not None:
         try:
-            parse_component("task", task_kind, "task").build().bind(splits)
+            parse_component("task", task_kind, "task").build().bind(replace(splits))
         except DataError as error:
             found.append(Finding("error", "task", str(error)))
     found += _share_findings(splits)

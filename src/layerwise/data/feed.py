@@ -260,7 +260,7 @@ def stream_order(length: int, streams: int) -> Tensor:
 def _not_consecutive() -> ConfigError:
     return ConfigError(
         "objective=truncated_bptt reads a text on from window to window, and these examples do not follow each other. "
-        "Take data=text or a data set like it, and leave out data.stride, data.limit and data.weighted."
+        "Take data=text or one like it, and leave out task.stride, task.packed, data.weighted and limits of stages."
     )
 
 

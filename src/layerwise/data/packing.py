@@ -113,6 +113,7 @@ class PackedDocuments(Examples):
         chosen: Tensor | None = None,
     ) -> None:
         self.store, self.seq_len, self.filling, self.next_token = store, seq_len, filling, next_token
+        self.decodes = isinstance(store.tokens, np.memmap)  # pages of the file may have to be read
         numbers = np.arange(len(store.offsets) - 1) if chosen is None else chosen.numpy()
         begins, ends = store.offsets[numbers], store.offsets[numbers + 1]
         # A document's last token has no successor: a piece of it alone would teach a language model nothing.

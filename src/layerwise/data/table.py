@@ -156,7 +156,7 @@ def read_table(
         header.remove(optional)
     if not header:
         header, rows, lines = rows[0], rows[1:], lines[1:]
-        _check_header(header, name)
+        check_header(header, name)
         header = [cell or f"column {place}" for place, cell in enumerate(header, 1)]
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
@@ -168,7 +168,12 @@ def read_table(
     return Table(name, dict(zip(header, (list(column) for column in zip(*rows, strict=True)), strict=True)), lines)
 
 
-def _check_header(header: list[str], name: str) -> None:
+def check_header(header: list[str], name: str) -> None:
+    """Whether a first line is one of column names, each once.
+
+    Raises:
+        DataError: it is not.
+    """
     if numbers := [cell for cell in header if _is_number(cell)]:
         raise DataError(
             f"{name}: the first line looks like data, not column names ({numbers[0]!r}). Name the columns with "

@@ -1,102 +1,75 @@
-"""Plain text for language models: a person's file or a folder of `.txt` files, cut into windows of tokens.
+"""A person's corpus as documents: text files, rows of tables, data sets saved by Hugging Face's `datasets`.
 
-Train and validation are contiguous parts of the text (the last tenth validates, as in nanoGPT), so that no window
-straddles both.
+What is small lies in memory. What is large is read once and kept on disk as UTF-8, from where texts are mapped.
 """
 
-import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import Fraction
 from layerwise.core.errors import ConfigError, DataError
-from layerwise.data.examples import Batch, Examples, Splits
+from layerwise.data.corpus import ROW_SUFFIXES, TEXT_SUFFIXES, Document, Reader, is_rows, is_saved, saved_files
+from layerwise.data.disk_cache import cache_key, file_stamps, kept
+from layerwise.data.examples import Examples, Splits
+from layerwise.data.files import is_litter
 from layerwise.data.source import DataConfig
-from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
-from layerwise.ops.linear_cross_entropy import IGNORED
+from layerwise.data.splits import DEFAULT_SHARE
+from layerwise.data.table_parts import PARTS
+from layerwise.data.text_store import TextStore
+from layerwise.data.texts import TextExamples
 
-_VAL_SHARE = 0.1
+_IN_MEMORY = 64_000_000  # bytes of text; beyond it a corpus lies on disk
+_PACKED = (".gz", ".bz2")
+_UNPACKED = 5  # times larger than a packed file
+_FEW = 10  # fewer documents are cut as one text
+_FORMAT = 1  # of what is kept on disk
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig(DataConfig):
-    """Options of plain text. `root` is a text file or a folder of `.txt` files (read in order of name, subfolders too).
+class CorpusConfig(DataConfig):
+    """Options of every corpus of documents. Each document is an example; a corpus of fewer than ten is cut into its
+    parts as one text: train first, then validation, then test.
 
     Args:
-        seq_len: tokens a window; each is input and, but for the first, target.
-        tokenizer: one token a character that occurs, or one a byte of UTF-8.
-        stride: tokens from the start of a training window to the next; None means `seq_len`: an epoch is one pass over
-            the text. Smaller
-            strides give windows that overlap, and 1 every possible window (an epoch is then `seq_len` times as long).
+        test: test data: a share of the documents (0: none), or a path as `val` takes; None takes the corpus's own, else
+            a tenth.
+        cache: folder for what was read and tokenised, which is then mapped from there; None keeps what is small (up to
+            64 MB of text) in memory, and the rest in $XDG_CACHE_HOME/layerwise.
     """
 
-    seq_len: PositiveInt = 128
-    tokenizer: Literal["chars", "bytes"] = "chars"
-    stride: PositiveInt | None = None
+    test: Fraction | str | None = None
+    cache: str | None = None
 
 
-class TokenWindows(Examples):
-    """Windows of a token sequence: `tokens` [B, T] and `labels` [B, T], the token after each.
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(CorpusConfig):
+    """A corpus. `root` is a text file (one document), a JSON Lines, CSV, TSV or Parquet file (a document a row), a
+    folder of such files, of one kind (read in order of name, subfolders too), or a folder that `save_to_disk` of
+    Hugging Face's `datasets` made. Text, CSV and JSON Lines may be gzipped.
 
-    A sample's id is the position of its first token. The last window may reach past the end: it is filled up with token
-    0, and labels there
-    are `IGNORED`.
+    Files or subfolders named train, val (valid, validation, dev) and test are these parts, where there is a train.
 
     Args:
-        tokens: integers [N].
-        seq_len: T.
-        stride: from one window's start to the next; None means T, and every token but the first is a target exactly
-            once.
-
-    Raises:
-        DataError: fewer than two tokens.
-
-    Example:
-        >>> windows = TokenWindows(torch.arange(8), seq_len=3)
-        >>> windows.collate(torch.tensor([0, 2]))["labels"].tolist()
-        [[1, 2, 3], [7, -100, -100]]
+        text: the column with the texts, of tables.
+        delimiter: between cells of CSV files; None finds out.
+        encoding: of text, CSV and JSON Lines.
     """
 
-    def __init__(self, tokens: Tensor, seq_len: int, stride: int | None = None) -> None:
-        if len(tokens) < 2:
-            raise DataError(f"a text of {len(tokens)} tokens has no next token to learn")
-        self.seq_len, self.stride, self.length = seq_len, stride or seq_len, len(tokens)
-        self.consecutive = self.stride == seq_len
-        self._count = 1 + max(0, -(-(self.length - 1 - seq_len) // self.stride))
-        filled = (self._count - 1) * self.stride + seq_len + 1
-        narrow = torch.uint8 if int(tokens.max()) < 256 else torch.int32
-        self.tokens = torch.zeros(filled, dtype=narrow)
-        self.tokens[: self.length] = tokens
-        self._windows = self.tokens.unfold(0, seq_len + 1, self.stride)  # a view [count, T + 1]
-
-    def __len__(self) -> int:
-        return self._count
-
-    def collate(self, indices: Tensor) -> Batch:
-        window = self._windows.index_select(0, indices).long()
-        starts = indices * self.stride
-        labels = window[:, 1:].contiguous()
-        if len(indices) and int(starts.max()) + self.seq_len >= self.length:
-            beyond = starts[:, None] + torch.arange(1, self.seq_len + 1) >= self.length
-            labels.masked_fill_(beyond, IGNORED)
-        return {"tokens": window[:, :-1].contiguous(), "labels": labels, "sample_ids": starts}
-
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.length} {self.seq_len} {self.stride} {self.tokens.dtype}".encode())
-        digest.update(self.tokens.numpy().data)
-        return digest.hexdigest()[:32]
+    text: str = "text"
+    delimiter: str | None = None
+    encoding: str = "utf-8"
 
 
 class Text:
     """The data set `text`.
 
     Raises:
-        ConfigError: no `root`, or a validation share of 0 or 1.
-        DataError: the files are missing, empty or no UTF-8, or the text is too short for one window.
+        ConfigError: no `root`.
+        DataError: files are missing, empty, damaged, in another encoding or without the column.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -105,83 +78,175 @@ class Text:
     def splits(self) -> Splits:
         config = self.config
         if config.root is None:
-            raise ConfigError("data.root is required: a text file, or a folder of .txt files.")
-        val = read_text(Path(config.val), "data.val") if isinstance(config.val, str) else config.val
-        return text_splits(read_text(Path(config.root), "data.root"), val, config)
+            raise ConfigError(
+                "data.root is required: a text file, a folder of .txt files, a JSON Lines, CSV or Parquet file, or a "
+                "folder that datasets saved."
+            )
+        return text_splits(config.root, config)
 
 
-def text_splits(text: str, val: str | float | None, config: TextConfig) -> Splits:
-    """Windows of a text.
+def text_splits(root: str, config: TextConfig) -> Splits:
+    """The documents of a corpus as examples."""
+    parts, warnings = corpus_files(Path(root).expanduser(), "data.root")
+
+    def read(paths: Sequence[Path], noticed: list[str]) -> Iterator[Document]:
+        reader = Reader(text=config.text, delimiter=config.delimiter, encoding=config.encoding, warnings=noticed)
+        return reader.documents(paths)
+
+    def files(path: str, option: str) -> list[Path]:
+        return corpus_files(Path(path).expanduser(), option)[0]["train"]
+
+    reading = Reading(read, ["text", config.text, config.delimiter, config.encoding])
+    splits = corpus_splits(parts, config, reading, files)
+    splits.warnings = [*warnings, *splits.warnings]
+    return splits
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become documents.
 
     Args:
-        text: to train on; its last part validates where `val` is a share.
-        val: validation text, or a share of `text`; None means a tenth.
-        config: tokeniser and window length.
+        read: (files, list for what was noticed) -> their documents.
+        options: JSON values that the result depends on.
     """
-    share = _VAL_SHARE if val is None else val
-    if isinstance(share, float) and not 0 < share < 1:
-        raise ConfigError(f"data.val={share:g}: must be > 0 and < 1, or a path to a text of its own.")
-    held_out = share if isinstance(share, str) else ""
-    tokenizer: Tokenizer = ByteTokenizer() if config.tokenizer == "bytes" else CharTokenizer(text + held_out)
-    tokens = tokenizer.encode(text)
-    if isinstance(share, str):
-        train, validation = tokens, tokenizer.encode(share)
-    else:
-        cut = int(len(tokens) * (1 - share))
-        train, validation = tokens[:cut], tokens[cut:]
-    if len(train) <= config.seq_len or len(validation) < 2:
-        raise DataError(
-            f"The text is too short: {len(train)} tokens to train on and {len(validation)} to validate; at least "
-            f"{config.seq_len + 1} and 2 are needed. Give more text or a data.seq_len below {config.seq_len}."
-        )
-    return Splits(
-        train=TokenWindows(train, config.seq_len, config.stride),
-        val=TokenWindows(validation, config.seq_len),
-        facts={"vocab_size": tokenizer.vocab_size, "max_seq_len": config.seq_len},
-        extras={"tokenizer": tokenizer},
-        cut=True,
-    )
+
+    read: Callable[[Sequence[Path], list[str]], Iterator[Document]]
+    options: list[Any]
 
 
-def read_text(path: Path, name: str) -> str:
-    """The text of a file, or of all `.txt` files below a folder, joined in order of name.
-
-    Line ends are kept as they are; a byte-order mark is dropped.
+def corpus_splits(
+    parts: Mapping[str, Sequence[Path]],
+    config: CorpusConfig,
+    reading: Reading,
+    files: Callable[[str, str], Sequence[Path]],
+) -> Splits:
+    """Documents as examples, `text` each.
 
     Args:
-        path: file or folder.
-        name: the option it was given by, for messages.
+        parts: "train", and where the corpus has them "val" and "test" -> their files.
+        config: what a person asked for.
+        reading: how files are read.
+        files: (path, option that it was given by) -> files of a part that lies elsewhere.
+    """
+    asked = {part: getattr(config, part) for part in ("val", "test")}
+    parts = {**parts, **{part: files(path, f"data.{part}") for part, path in asked.items() if isinstance(path, str)}}
+    warnings: list[str] = []
+    stores = {part: _collected(paths, config.cache, reading, warnings) for part, paths in parts.items()}
+    whole = len(stores["train"]) >= _FEW
+    if not whole:
+        _check_few(config, len(stores["train"]))
+        stores = _cut(stores, {part: share for part, share in asked.items() if not isinstance(share, str)}, warnings)
+    made: dict[str, Examples] = {part: TextExamples(store, {}) for part, store in stores.items()}
+    return Splits(train=made["train"], val=made.get("val"), test=made.get("test"), cut=not whole, warnings=warnings)
+
+
+def _collected(paths: Sequence[Path], cache: str | None, reading: Reading, warnings: list[str]) -> TextStore:
+    """The documents of files, in memory or on disk."""
+    flat = [file for path in paths for file in ([path / "state.json", *saved_files(path)] if path.is_dir() else [path])]
+    size = sum(path.stat().st_size * (_UNPACKED if path.suffix in _PACKED else 1) for path in flat)
+    if cache is None and size <= _IN_MEMORY:
+        return TextStore.packed(reading.read(paths, warnings))
+
+    def make(folder: Path) -> dict[str, Any]:
+        noticed: list[str] = []
+        return {**TextStore.write(reading.read(paths, noticed), folder), "warnings": noticed}
+
+    folder, known = kept(cache, "texts", cache_key(_FORMAT, *reading.options, file_stamps(flat)), make)
+    warnings += known["warnings"]
+    return TextStore.opened(folder, known)
+
+
+def _check_few(config: CorpusConfig, count: int) -> None:
+    """Options that count documents have nothing to count where a text is cut."""
+    if config.limit is not None:
+        documents = f"{count} document{'s' if count > 1 else ''}"
+        raise ConfigError(
+            f"data.limit={config.limit} counts documents, and this corpus of {documents} is read as one text. Train on "
+            "less of it with max_steps."
+        )
+
+
+def _cut(
+    stores: Mapping[str, TextStore], shares: Mapping[str, float | None], warnings: list[str]
+) -> dict[str, TextStore]:
+    """The parts, with train's last part as validation data and what follows as test data, where these are missing or a
+    share is asked for; shares are of the bytes that are left, test first, as with documents.
+    """
+    made = dict(stores)
+    whole, end = stores["train"], int(stores["train"].offsets[-1])
+    for part in ("test", "val"):
+        if part not in shares or (shares[part] is None and part in stores):
+            continue  # a path, or the corpus's own
+        asked = shares[part]
+        if made.pop(part, None) is not None:
+            warnings.append(f"data.{part}={asked:g}: the corpus's own {part} part is left out.")
+        share = DEFAULT_SHARE if asked is None else asked
+        if share > 0:
+            first = whole.at_character(int(end * (1 - share)))
+            if not 0 < first < end:
+                raise ConfigError(f"data.{part}={share:g} of a text of {end} bytes leaves one part empty.")
+            made[part], end = whole.part(first, end), first
+    return {**made, "train": whole.part(0, end)}
+
+
+def corpus_files(root: Path, option: str) -> tuple[dict[str, list[Path]], list[str]]:
+    """Part -> the files of a corpus, and what a person should know of the choice.
+
+    Args:
+        root: a file or folder.
+        option: what it was given by, for messages.
 
     Raises:
-        DataError: missing, empty, without `.txt` files, or no UTF-8: file and byte offset are named.
+        DataError: it is missing, or a folder without files that serve, or with files of two kinds.
     """
-    path = path.expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".txt" and p.is_file())
-        if not files:
-            raise DataError(f"{name}={path}: the folder has no .txt files.")
-        return "".join(_read_file(file) for file in files)
-    if not path.is_file():
-        raise DataError(f"{name}={path}: no such file or folder.")
-    return _read_file(path)
-
-
-def _read_file(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
-    try:
-        text = raw.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(10) + 1
+    if root.is_file() or is_saved(root):
+        return {"train": [root]}, []
+    if not root.is_dir():
+        raise DataError(f"{option}={root}: no such file or folder.")
+    if (root / "dataset_dict.json").is_file():
+        return _saved_parts(root, option), []
+    found = [path for path in sorted(root.rglob("*")) if path.is_file() and not is_litter(str(path.relative_to(root)))]
+    texts = [path for path in found if path.name.lower().removesuffix(".gz").endswith(TEXT_SUFFIXES)]
+    rows = [path for path in found if is_rows(path)]
+    if texts and rows:
         raise DataError(
-            f"{path}: not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} (line {line}). "
-            f"Convert it, for example with: iconv -f latin1 -t utf-8."
-        ) from error
-    if not text:
-        raise DataError(f"{path}: the file is empty.")
-    return text
+            f"{option}={root}: the folder has text files ({texts[0].name}, ...) and tables ({rows[0].name}, ...). Name "
+            "one of them, or a folder with files of one kind."
+        )
+    if not (files := texts or rows):
+        raise DataError(f"{option}={root}: the folder has no {', '.join((*TEXT_SUFFIXES, *ROW_SUFFIXES))} files.")
+    roles = {path: _role(path.relative_to(root)) for path in files}
+    if "train" not in roles.values():
+        return {"train": files}, []
+    parts = {part: [path for path in files if roles[path] == part] for part in ("train", "val", "test")}
+    warnings: list[str] = []
+    if others := [path for path in files if roles[path] is None]:
+        warnings.append(
+            f"{option}={root}: the folder has parts named train, val or test; {len(others)} other files are left out "
+            f"({others[0].relative_to(root)}{', ...' if len(others) > 1 else ''})."
+        )
+    return {part: paths for part, paths in parts.items() if paths}, warnings
+
+
+def _role(path: Path) -> str | None:
+    """The part that a file is of: by the folder it is in, or the first word of its name."""
+    if len(path.parts) > 1 and (part := PARTS.get(path.parts[0].lower())):
+        return part
+    return PARTS.get(re.split(r"[-._]", path.name.lower())[0])
+
+
+def _saved_parts(root: Path, option: str) -> dict[str, list[Path]]:
+    try:
+        names: Iterable[str] = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        parts = {part: [root / name] for name in names if (part := PARTS.get(name.lower()))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{root / 'dataset_dict.json'} is not what datasets saves: {error}.") from error
+    if "train" not in parts:
+        raise DataError(
+            f"{option}={root}: its parts are {', '.join(names)}, none is named train. Name the folder of one of them."
+        )
+    return parts
 
 
 DATASETS = {"text": TextConfig()}

@@ -220,7 +220,7 @@ def _read_json_lines(data: bytes, name: str, encoding: str) -> Table:
             raise DataError(f"{name}, line {number}: not JSON ({error.msg} at character {error.pos}).") from error
         if not isinstance(row, dict):
             raise DataError(f"{name}, line {number}: expected an object {{...}}, got {type(row).__name__}.")
-        rows.append({key: _cell(value, f"{name}, line {number}: {key}") for key, value in row.items()})
+        rows.append({key: cell_text(value, f"{name}, line {number}: {key}") for key, value in row.items()})
         lines.append(number)
     if not rows:
         raise DataError(f"{name} is empty.")
@@ -244,7 +244,7 @@ def _read_parquet(data: bytes, name: str, wanted: Sequence[str]) -> Table:
     if not count:
         raise DataError(f"{name} is empty.")
     cells = {
-        column: [_cell(value, f"{name}, row {row}: {column}") for row, value in enumerate(held[column], 1)]
+        column: [cell_text(value, f"{name}, row {row}: {column}") for row, value in enumerate(held[column], 1)]
         if column in held
         else [""] * count
         for column in names
@@ -252,15 +252,20 @@ def _read_parquet(data: bytes, name: str, wanted: Sequence[str]) -> Table:
     return Table(name, cells, list(range(1, count + 1)))
 
 
-def _cell(value: Any, where: str) -> str:
-    """A JSON or Parquet value as text."""
+def cell_text(value: Any, where: str, *, strip: bool = True) -> str:
+    """A JSON or Parquet value as text.
+
+    Args:
+        where: it stands, for messages.
+        strip: take off blanks at the ends.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
         return json.dumps(value, ensure_ascii=False, default=str)
-    text = str(value).strip()
+    text = str(value).strip() if strip else str(value)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -8,11 +8,11 @@ layers and width 384 on a GPU.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from layerwise.core.config import Fraction
 from layerwise.data.download import RemoteFile, locate
 from layerwise.data.examples import Splits
-from layerwise.data.text import TextConfig, read_text, text_splits
+from layerwise.data.text import TextConfig, text_splits
 
 FILE = RemoteFile(
     path="text/tinyshakespeare/input.txt",
@@ -26,6 +26,8 @@ FILE = RemoteFile(
 class TinyShakespeareConfig(TextConfig):
     """Options as for `text`; `root` is the folder that holds `input.txt`, or that file."""
 
+    test: Fraction | str | None = 0.0
+
 
 class TinyShakespeare:
     """The data set `tiny_shakespeare`: the first nine tenths train, the rest validates."""
@@ -35,8 +37,7 @@ class TinyShakespeare:
 
     def splits(self) -> Splits:
         path = locate("tiny_shakespeare", (FILE,), self.config.root)[FILE.path]
-        val = read_text(Path(self.config.val), "data.val") if isinstance(self.config.val, str) else self.config.val
-        return text_splits(read_text(path, "data.root"), val, self.config)
+        return text_splits(str(path), self.config)
 
 
 DATASETS = {"tiny_shakespeare": TinyShakespeareConfig()}

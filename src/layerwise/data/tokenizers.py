@@ -63,6 +63,14 @@ class CharTokenizer:
         if len(self._code_points) == 0:
             raise DataError("A tokeniser of characters needs a text with at least one.")
 
+    @staticmethod
+    def learn(texts: Iterable[str]) -> "CharTokenizer":
+        """The tokeniser of the characters that occur in texts, of which one is held at a time."""
+        points = np.zeros(0, np.uint32)
+        for text in texts:
+            points = np.union1d(points, _code_points(text))
+        return CharTokenizer(_text(points))
+
     @property
     def alphabet(self) -> str:
         """The characters in order of their tokens."""

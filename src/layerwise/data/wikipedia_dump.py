@@ -7,31 +7,24 @@ https://www.mediawiki.org/wiki/Help:Export#Export_format
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 from xml.etree import ElementTree
 
-from layerwise.core.config import Fraction
 from layerwise.core.errors import DataError
+from layerwise.data.corpus import Document
 from layerwise.data.examples import Splits
-from layerwise.data.source import DataConfig
-from layerwise.data.texts import TextExamples
+from layerwise.data.text import CorpusConfig, Reading, corpus_splits
 from layerwise.data.wiki_markup import plain_text
 
 _ARTICLES = "0"  # the namespace of articles; the others hold talk, templates, files ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class WikipediaDumpConfig(DataConfig):
-    """Options of a dump. `root` is the file, `.xml.bz2` as Wikipedia gives it, `.xml.gz` or `.xml`.
-
-    Args:
-        test: test data: a share of the articles (0: none), or a path to another dump; None takes a tenth.
-    """
-
-    test: Fraction | str | None = None
+class WikipediaDumpConfig(CorpusConfig):
+    """Options of a dump. `root` is the file, `.xml.bz2` as Wikipedia gives it, `.xml.gz` or `.xml`."""
 
 
 class Article(NamedTuple):
@@ -47,7 +40,7 @@ class Article(NamedTuple):
 
 
 class WikipediaDump:
-    """One example an article, its text under `text`; titles by sample id are in `extras["titles"]`.
+    """One example an article: its title, a blank line, and its text.
 
     Redirects, pages that are no articles, and articles without running text are left out.
     """
@@ -66,37 +59,35 @@ class WikipediaDump:
         return article_splits(self.config.root, self.config)
 
 
-def article_splits(root: str | Path, config: WikipediaDumpConfig) -> Splits:
-    """The articles of a dump as examples; those of `config.val` and `config.test` where they are paths."""
-    titles, train = _examples(Path(root), "data.root")
-    others = {
-        part: _examples(Path(asked), f"data.{part}")[1]
-        for part in ("val", "test")
-        if isinstance(asked := getattr(config, part), str)
-    }
-    return Splits(train=train, val=others.get("val"), test=others.get("test"), extras={"titles": titles})
+def article_splits(root: str, config: WikipediaDumpConfig) -> Splits:
+    """The articles of a dump as examples."""
+    train = _file(root, "data.root")
+    return corpus_splits({"train": train}, config, Reading(lambda paths, _: _documents(paths), ["wikipedia"]), _file)
 
 
-def _examples(path: Path, option: str) -> tuple[list[str], TextExamples]:
-    articles = [article for article in read_articles(path, option) if article.text]
-    if not articles:
-        raise DataError(f"{option}={path}: the dump has no article with text.")
-    return [article.title for article in articles], TextExamples([article.text for article in articles], {})
+def _file(path: str, option: str) -> list[Path]:
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise DataError(f"{option}={path}: there is no such file.")
+    return [found]
 
 
-def read_articles(path: Path, option: str = "data.root") -> Iterator[Article]:
+def _documents(paths: Sequence[Path]) -> Iterator[Document]:
+    for path in paths:
+        found = (f"{article.title}\n\n{article.text}" for article in read_articles(path) if article.text)
+        first = next(found, None)
+        if first is None:
+            raise DataError(f"{path}: the dump has no article with text.")
+        yield first
+        yield from found
+
+
+def read_articles(path: Path) -> Iterator[Article]:
     """The articles of a dump in its order, redirects left out; a page is held at a time.
 
-    Args:
-        path: of the file.
-        option: what it was given by, for messages.
-
     Raises:
-        DataError: it is not there, damaged, cut off, or no dump.
+        DataError: it is damaged, cut off, or no dump.
     """
-    path = path.expanduser()
-    if not path.is_file():
-        raise DataError(f"{option}={path}: there is no such file.")
     seen = False
     try:
         with _opened(path) as stream:

@@ -32,7 +32,8 @@ class WikipediaSample:
 
     def splits(self) -> Splits:
         """Read the file, from `root`, $LAYERWISE_DATA, the cache, or downloaded (1.7 MB)."""
-        return article_splits(locate("wikipedia_sample", (FILE,), self.config.root)[FILE.path], self.config)
+        path = locate("wikipedia_sample", (FILE,), self.config.root)[FILE.path]
+        return article_splits(str(path), self.config)
 
 
 DATASETS = {"wikipedia_sample": WikipediaSampleConfig()}

@@ -145,6 +145,11 @@ def _until_stop(text: Tensor, start: int, stop_token: int | None) -> Tensor:
 class TextCodec(Protocol):
     """What a task of language gives: text to tokens and back."""
 
+    @property
+    def stop_token(self) -> int | None:
+        """The token that ends a text, where there is one."""
+        ...
+
     def encode_prompt(self, prompt: str | None) -> Tensor:
         """Tokens of a prompt, int64 [T]; None means the start of a text."""
         ...
@@ -179,7 +184,9 @@ def generate_text(
     Raises:
         StorageError: `out` cannot be written.
     """
-    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = Sampling(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop_token=task.stop_token
+    )
     made = generate(network, task.encode_prompt(prompt), sampling, seed=seed, count=count)
     rows: list[dict[str, Any]] = [{"text": task.decode_tokens(tokens.cpu())} for tokens in made]
     if out is None:

@@ -24,7 +24,7 @@ from layerwise.ops.linear_cross_entropy import IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedBPTTConfig:
-    """Options of truncated back-propagation through time; gradients flow through `data.seq_len` steps.
+    """Options of truncated back-propagation through time; gradients flow through `task.seq_len` steps.
 
     Args:
         label_smoothing: share of the probability spread evenly over the vocabulary.

@@ -10,9 +10,9 @@ def gpt_shakespeare() -> Recipe:
     That takes one to two minutes on two cores. nanoGPT's CPU setting, 4 layers and 2,000 steps, has 1.88 (its README).
     """
     return Recipe(
-        task=component("language_modelling"),
+        task=component("language_modelling", seq_len=64, stride=1),
         model=component("gpt-mini"),
-        data=component("tiny_shakespeare", seq_len=64, stride=1),
+        data=component("tiny_shakespeare"),
         objective=component("autoregressive"),
         optimizer=component("Muon", lr=0.03, adamw_lr=5e-3, adamw_beta2=0.99, weight_decay=0.1),
         schedule=component("cosine", warmup_share=0.05),

@@ -7,9 +7,9 @@ from layerwise.train.recipe import Eval, Recipe
 def lstm_shakespeare() -> Recipe:
     """An LSTM of 512 units on the characters of Tiny Shakespeare."""
     return Recipe(
-        task=component("language_modelling"),
+        task=component("language_modelling", seq_len=64),
         model=component("lstm-char"),
-        data=component("tiny_shakespeare", seq_len=64),
+        data=component("tiny_shakespeare"),
         objective=component("truncated_bptt"),
         optimizer=component("AdamW", lr=4e-3, weight_decay=0.01),
         schedule=component("cosine", warmup_share=0.05),

@@ -10,16 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.config import PositiveInt
-from layerwise.core.errors import DataError
-from layerwise.data.examples import Splits
-from layerwise.data.tokenizers import Tokenizer, tokenizer_from
+from layerwise.core.errors import ConfigError, DataError
+from layerwise.data.checks import named_parts
+from layerwise.data.examples import Examples, Splits
+from layerwise.data.packing import FILLING, PackedDocuments
+from layerwise.data.subword import Specials, SubwordTokenizer
+from layerwise.data.token_store import StoredTokens, StoredWindows, all_pieces, chosen_texts, tokenised
+from layerwise.data.token_windows import TokenWindows
+from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from
 from layerwise.nn.protocols import Recurrent, VocabularyHead, require, vocabulary_weights
 from layerwise.nn.recurrent import CarriedStates
 from layerwise.objectives.truncated_bptt import TruncatedBPTTConfig
 from layerwise.ops.linear_cross_entropy import IGNORED, chunk_size, linear_token_losses
 from layerwise.tasks.base import Accumulator, Batch, Task
+from layerwise.tasks.texts import load_text_tokenizer
 
 _HARDEST = 8  # windows kept for the report
+_LEARNED = ("chars", "bytes", "bpe", "wordpiece", "unigram")
+_LEARNED_FROM = 32_000_000  # characters of training text at most that subwords are learned from
+_SPECIALS = {"bpe": Specials(bos="<|endoftext|>", eos="<|endoftext|>"), "unigram": Specials(unk="<unk>", eos="</s>")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +36,31 @@ class LanguageModellingConfig:
     """Options of language modelling.
 
     Args:
+        tokenizer: "chars": one token a character that occurs in the data; "bytes" of its UTF-8; subwords learned from
+            the training texts by "bpe", "wordpiece" or "unigram"; or the directory, or hub id, of a tokeniser or a
+            checkpoint that has one. With `init` it is the checkpoint's.
+        vocab_size: of subwords that are learned.
+        seq_len: tokens a window; each is input and, but for the first, target.
+        stride: tokens from the start of a training window to the next; None means `seq_len`: an epoch is one pass over
+            the text. Smaller strides give windows that overlap, and 1 every possible window (an epoch is then `seq_len`
+            times as long).
+        packed: rows hold whole documents, which do not see one another, in place of windows of all texts behind one
+            another; the network must take `documents`. Documents longer than `seq_len` are cut.
         shown_tokens: most likely next tokens that `predict` tells with their probabilities.
     """
 
+    tokenizer: str = "chars"
+    vocab_size: PositiveInt = 8000
+    seq_len: PositiveInt = 128
+    stride: PositiveInt | None = None
+    packed: bool = False
     shown_tokens: PositiveInt = 10
+
+    def __post_init__(self) -> None:
+        if self.packed and self.stride is not None:
+            raise ConfigError(
+                f"task.stride={self.stride} and task.packed=true: packed documents are no windows. Leave one out."
+            )
 
 
 class LanguageMetrics(Accumulator):
@@ -49,7 +79,7 @@ class LanguageMetrics(Accumulator):
 
     def update(self, network: nn.Module, batch: Batch) -> None:
         losses = self._read_on(network, batch) if self.streams else _losses(network, batch)
-        targets = batch["labels"] != IGNORED
+        targets, documents = batch["labels"] != IGNORED, batch.get("documents")
         self.sums["nll"] += losses.double().sum().cpu()
         self.sums["count"] += targets.sum().cpu()
         labels = batch["labels"].where(targets, batch["tokens"].roll(-1, dims=1))
@@ -57,7 +87,7 @@ class LanguageMetrics(Accumulator):
             "loss": losses.double().sum(1) / targets.sum(1).clamp(min=1),
             "ids": batch["sample_ids"],
             "tokens": torch.cat([batch["tokens"][:, :1], labels], dim=1),
-            "length": 1 + targets.sum(1),
+            "length": 1 + targets.sum(1) if documents is None else (documents != FILLING).sum(1),
         }
         self._keep_hardest([self.windows, {name: value.cpu() for name, value in fresh.items()}])
 
@@ -109,10 +139,13 @@ class LanguageMetrics(Accumulator):
 
 
 class LanguageModelling(Task):
-    """Raw and model input `tokens` int64 [B, T] with `labels` [B, T]; the network gives logits [B, T, V]."""
+    """Texts of any data set as model input `tokens` int64 [B, T] with `labels` [B, T], and `documents` [B, T] where
+    documents are packed; the network gives logits [B, T, V].
+    """
 
     monitor = ("loss", "min")
     predicts = "text"
+    keeps_state = True
 
     def __init__(self, config: LanguageModellingConfig) -> None:
         self.config = config
@@ -120,15 +153,59 @@ class LanguageModelling(Task):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The data's tokeniser."""
+        """What turns texts into tokens."""
         if self._tokenizer is None:
             raise RuntimeError("the task is bound to data or loaded before it is used")
         return self._tokenizer
 
     def bind(self, splits: Splits) -> None:
-        if "tokenizer" not in splits.extras:
-            raise DataError("task=language_modelling needs text; this data has no tokeniser. Take data=text.")
-        self._tokenizer = splits.extras["tokenizer"]
+        """Make tokens of the texts: the examples of `splits` become windows, or rows of packed documents.
+
+        Raises:
+            DataError: the data has no texts, a text has characters that a loaded tokeniser lacks, or there is too
+                little text.
+        """
+        parts: dict[str, tuple[Sequence[str], Tensor | None]] = {}
+        for name, part in named_parts(splits):
+            found = chosen_texts(part)
+            if found is None:
+                raise DataError("task=language_modelling needs texts: data=text and data.root=PATH for your own.")
+            parts[name] = found
+        if self._tokenizer is None:
+            self._tokenizer = self._learned(parts)
+        made: dict[int, StoredTokens] = {}  # parts that were drawn from the same texts share their tokens
+        for name, (texts, chosen) in parts.items():
+            if id(texts) not in made:
+                made[id(texts)] = tokenised(texts, self.tokenizer, framed=self.config.packed)
+            setattr(splits, name, self._rows(made[id(texts)], chosen, name))
+
+    def _learned(self, parts: dict[str, tuple[Sequence[str], Tensor | None]]) -> Tokenizer:
+        kind = self.config.tokenizer
+        if kind == "bytes":
+            return ByteTokenizer()
+        if kind == "chars":
+            texts = {id(texts): texts for texts, _ in parts.values()}.values()
+            return CharTokenizer.learn(piece for each in texts for piece in (*all_pieces(each), *_line_feed(each)))
+        if kind in ("bpe", "wordpiece", "unigram"):
+            texts, chosen = parts.get("train") or next(iter(parts.values()))
+            pieces = all_pieces(texts, chosen, most=_LEARNED_FROM)
+            specials, size = _SPECIALS.get(kind), self.config.vocab_size
+            return SubwordTokenizer.train(pieces, kind=kind, vocab_size=size, specials=specials, wrap="none")
+        return load_text_tokenizer(kind, _LEARNED)
+
+    def _rows(self, store: StoredTokens, chosen: Tensor | None, part: str) -> Examples:
+        seq_len, stride = self.config.seq_len, self.config.stride if part == "train" else None
+        if self.config.packed:
+            return PackedDocuments(store, seq_len, chosen=chosen)
+        length = store.length(chosen)
+        if length < (least := seq_len + 1 if part == "train" else 2):
+            raise DataError(
+                f"The {part} text is too short: {length} tokens, at least {least} are needed. Give more text or a "
+                f"task.seq_len below {seq_len}."
+            )
+        if store.mapped:
+            return StoredWindows(store, seq_len, stride, chosen=chosen)
+        return TokenWindows(torch.from_numpy(store.joined(chosen)), seq_len, stride)
 
     def bind_objective(self, objective: Any) -> None:
         self.streams = isinstance(objective, TruncatedBPTTConfig)
@@ -140,7 +217,11 @@ class LanguageModelling(Task):
         self._tokenizer, self.streams = tokenizer_from(state["tokenizer"]), state.get("streams", False)
 
     def facts(self) -> dict[str, Any]:
-        return {"vocab_size": self.tokenizer.vocab_size}
+        return {
+            "vocab_size": self.tokenizer.vocab_size,
+            "max_seq_len": self.config.seq_len,
+            "packed": self.config.packed,
+        }
 
     def accumulator(self) -> LanguageMetrics:
         return LanguageMetrics(self.tokenizer, streams=self.streams)
@@ -176,11 +257,14 @@ class LanguageModelling(Task):
         return rows
 
     def encode_prompt(self, prompt: str | None) -> Tensor:
-        """Tokens of a prompt, int64 [T]; None stands for a line's end, after which a text begins.
+        """Tokens of a prompt, int64 [T]; None stands for what a text begins after: the token between texts where there
+        is one, else a line's end.
 
         Raises:
             DataError: it is empty, or has characters that the tokeniser lacks.
         """
+        if prompt is None and self.stop_token is not None:
+            return torch.tensor([self.stop_token])
         if prompt is None:
             try:
                 return self.tokenizer.encode("\n")
@@ -188,7 +272,14 @@ class LanguageModelling(Task):
                 return torch.zeros(1, dtype=torch.int64)  # an alphabet without line ends: its first character
         if not prompt:
             raise DataError("The text is empty: at least one character is needed.")
+        if isinstance(self.tokenizer, SubwordTokenizer):
+            return self.tokenizer.encode(prompt, special=False)
         return self.tokenizer.encode(prompt)
+
+    @property
+    def stop_token(self) -> int | None:
+        """The token that ends a text, where there is one."""
+        return self.tokenizer.eos_id if isinstance(self.tokenizer, SubwordTokenizer) else None
 
     def decode_tokens(self, tokens: Tensor) -> str:
         """The text of tokens [T]."""
@@ -198,7 +289,15 @@ class LanguageModelling(Task):
         """A token as a key of JSON: its text, bytes that are no text of their own as 0x.."""
         if self.tokenizer.unit == "byte" and token > 126:
             return f"0x{token:02x}"
-        return self.tokenizer.decode([token])
+        text = self.tokenizer.decode([token])
+        if isinstance(self.tokenizer, SubwordTokenizer) and ("\ufffd" in text or not text):
+            return self.tokenizer.token(token) or text  # part of a character, or a special token
+        return text
+
+
+def _line_feed(texts: Sequence[str]) -> str:
+    """What stands between documents, where there are several."""
+    return "\n" if len(texts) > 1 else ""
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:

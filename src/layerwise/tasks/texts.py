@@ -321,8 +321,12 @@ def draw_lengths(lengths: Sequence[int], most: int, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def load_text_tokenizer(source: str) -> Tokenizer:
+def load_text_tokenizer(source: str, learned: Sequence[str] = LEARNED) -> Tokenizer:
     """The tokeniser in a directory: files of another library, or a model or run of this package.
+
+    Args:
+        source: the directory, or a hub id.
+        learned: other names that could have been meant, for messages.
 
     Raises:
         ConfigError: there is none.
@@ -340,7 +344,7 @@ def load_text_tokenizer(source: str) -> Tokenizer:
             return load_subword(folder)
     if not Path(source).exists():
         if not is_hub_id(source):
-            raise ConfigError(f"task.tokenizer={source}: neither {', '.join(LEARNED)} nor a directory that is there.")
+            raise ConfigError(f"task.tokenizer={source}: neither {', '.join(learned)} nor a directory that is there.")
         return load_subword(fetch(source))
     return load_subword(source)
 

@@ -14,11 +14,11 @@ from layerwise.core.config import NonNegativeFloat, PositiveInt
 from layerwise.core.errors import DataError, MissingExtraError
 from layerwise.data.examples import Examples, Splits
 from layerwise.data.subword import TRANSLATION_SPECIALS, SubwordTokenizer
-from layerwise.data.text import IGNORED
 from layerwise.data.text_table import TextFile
 from layerwise.data.texts import unpack_texts
 from layerwise.nn.beam_search import BeamSearch, beam_search
 from layerwise.nn.protocols import Aligning
+from layerwise.ops.linear_cross_entropy import IGNORED
 from layerwise.tasks.alignment_drawings import draw_alignment
 from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.language_modelling import token_losses

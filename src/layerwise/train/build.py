@@ -165,7 +165,10 @@ def build(
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
     if facts.get("packed") and "documents" not in inspect.signature(network.forward).parameters:
-        raise ConfigError(f"task.packed=true: {model.name} does not take packed texts. Set task.packed=false.")
+        raise ConfigError(
+            f"task.packed=true: {model.name} does not take packed texts (its forward has no `documents`). Set "
+            "task.packed=false."
+        )
     if not start:
         pass  # a saved state follows
     elif recipe.init in SCALE_FREE:
@@ -221,7 +224,7 @@ def _check_length(model: Component, facts: dict[str, Any]) -> None:
     if isinstance(have, int) and isinstance(wanted, int) and wanted > have:
         raise ConfigError(
             f"The task gives up to {wanted} tokens at once and {model.name} has model.max_seq_len={have} positions. "
-            "Set task.max_tokens to at most that."
+            "Set task.max_tokens (of language models task.seq_len) to at most that."
         )
 
 
