@@ -37,5 +37,5 @@ def degradation_resnet20() -> Recipe:
 
 
 def degradation_resnet56() -> Recipe:
-    """56 layers with shortcuts, all else the same."""
+    """56 layers with shortcuts, all else the same: nearly as good a fit as 20 layers have in so few steps."""
     return _on_cifar("resnet56_cifar")
