@@ -1,9 +1,10 @@
 """64 sentences through an encoder-decoder of Marian's usual size by beams of four.
 
 Six layers each way, 512 wide, 58,101 tokens, random weights that both sides load from one directory; sentences of 8 to
-40 tokens, translations of at most 32. The peer is transformers' `generate`, as it comes and under bf16 autocast. Random
-networks hardly ever write the stop token, so that both sides do all steps: that ours drops sentences which are done
-does not count here. The number of tokens that differ from transformers' own float32 translations is in the note.
+40 tokens, translations of at most 32. Ours is what `predict` does: matrices laid out once (`infer.pack_linear`). The
+peer is transformers' `generate`, as it comes and under bf16 autocast. Random networks hardly ever write the stop token,
+so that both sides do all steps: that ours drops sentences which are done does not count here. The number of tokens that
+differ from transformers' own float32 translations is in the note.
 """
 
 import tempfile
@@ -57,9 +58,9 @@ def _theirs() -> Any:
     return transformers.MarianMTModel(config).eval()
 
 
-def _loop(pace: Pace, translate: Callable[[], list[list[int]]], note: str, *, bf16: bool) -> None:
+def _loop(pace: Pace, translate: Callable[[], list[list[int]]], note: str, *, autocast: bool = False) -> None:
     torch.set_flush_denormal(True)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
         found = translate()
         pace.first()
         pace.ready(float(sum(len(each) for each in found)), note)
@@ -82,17 +83,18 @@ def _transformers(pace: Pace, *, bf16: bool) -> None:
         )
         return [row[1:] for row in found.tolist()]
 
-    _loop(pace, translate, "bf16" if bf16 else "fp32", bf16=bf16)
+    _loop(pace, translate, "bf16" if bf16 else "fp32", autocast=bf16)
 
 
 def _ours(pace: Pace, *, bf16: bool) -> None:
     from layerwise.api.models import from_pretrained
+    from layerwise.infer.pack_linear import pack_linears
     from layerwise.nn.beam_search import BeamSearch, beam_search
 
     theirs, (source, mask) = _theirs(), _sentences()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        network = from_pretrained(folder)
+        network = pack_linears(from_pretrained(folder).eval(), torch.bfloat16 if bf16 else torch.float32)
     expected = theirs.generate(
         input_ids=source[:4], attention_mask=mask[:4].long(), num_beams=BEAMS, max_new_tokens=NEW, do_sample=False
     )[:, 1:].tolist()
@@ -108,7 +110,7 @@ def _ours(pace: Pace, *, bf16: bool) -> None:
         found = [each[0].tokens.tolist() for each in beam_search(network, source[:4], mask[:4], search)]
     pairs = [(a, b) for one, other in zip(found, expected, strict=True) for a, b in zip(one, other, strict=False)]
     differ = sum(a != b for a, b in pairs)
-    _loop(pace, translate, f"{'bf16' if bf16 else 'fp32'}; {differ} of {len(pairs)} tokens differ", bf16=bf16)
+    _loop(pace, translate, f"{'bf16' if bf16 else 'fp32'}; {differ} of {len(pairs)} tokens differ")
 
 
 def ours(pace: Pace) -> None:
