@@ -64,7 +64,10 @@ def bert_xquad() -> Recipe:
 
 
 def bert_tiny_wikipedia() -> Recipe:
-    """BERT-tiny pre-trained on 106 articles: words are guessed far better than by their frequency."""
+    """BERT-tiny pre-trained on 106 articles: `val/loss` is to be 0.3 nats below `val/unigram_entropy` at least.
+
+    With 1,500 steps they were 6.33 and 6.75.
+    """
     return Recipe(
         task=component("masked_language_modelling", vocab_size=8000, next_sentence=True),
         model=component("bert-2x128", dropout=0.0, attention_dropout=0.0),
