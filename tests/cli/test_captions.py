@@ -65,7 +65,7 @@ def test_captioned_pictures_train_a_generator_that_draws_what_is_asked(
         "between": ("--prompt", "a patch number 3", "-n", 4, "--interpolate"),
         "from": ("--prompt", "a patch", "--image", captioned / "001.png", "--strength", 0.5),
         "away": ("--prompt", "a patch", "--negative", "a picture", "--sampler", "ddim", "--steps", 2),
-        "wide": ("--size", 16, 32),
+        "wide": ("--size", 16, 32, "--tile", 16),
     }
     for name, options in makes.items():
         done = layerwise("generate", "run", *options, "--seed", 1, "-o", name)

@@ -90,6 +90,10 @@ def generate(
     truncation: Annotated[
         float | None, typer.Option("--truncation", help="Of styles: below 1 more typical, less varied.")
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", min=1, help="Side in pixels of the tiles that large pictures are decoded in."),
+    ] = None,
     json: Json = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -102,7 +106,7 @@ def generate(
     asked = {
         "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler, "size": size, "image": image,
         "strength": strength, "mask": mask, "interpolate": interpolate or None,
-        "truncation": truncation,
+        "truncation": truncation, "tile": tile,
     }  # fmt: skip
     rows = api.generate(
         source, prompt=prompt, count=count, seed=seed, out=out, trust_code=trust_code,

@@ -250,6 +250,15 @@ class Denoiser(Protocol):
 
 
 @runtime_checkable
+class TiledPictures(Protocol):
+    """A denoiser whose pictures can be made a part at a time."""
+
+    def to_images_in_tiles(self, samples: Tensor, pixels: int, /) -> Tensor:
+        """`Denoiser.to_images` in tiles of about so many pixels a side: memory is that of one tile."""
+        ...
+
+
+@runtime_checkable
 class Autoencoder(Protocol):
     """Carries pictures through a code that is smaller than they are."""
 

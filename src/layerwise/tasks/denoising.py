@@ -36,6 +36,7 @@ class PictureOptions:
         mask: a picture whose white parts are made anew; the others stay as `image` has them.
         interpolate: samples lie on the way between the first and the last one's noise.
         truncation: of styles: 1 draws all that was learned, less is more typical.
+        tile: pictures are made of their latents in overlapping tiles of so many pixels a side, which bounds memory.
     """
 
     steps: int | None = None
@@ -48,6 +49,7 @@ class PictureOptions:
     mask: Path | None = None
     interpolate: bool = False
     truncation: float | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:

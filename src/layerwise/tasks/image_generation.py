@@ -21,6 +21,7 @@ from layerwise.nn.protocols import (
     GenerativeAdversarial,
     LatentVariable,
     PictureSampler,
+    TiledPictures,
     Truncating,
     require,
 )
@@ -365,7 +366,9 @@ class ImageGeneration(Task):
             made_anew=made_anew,
             watch=watch,
         )
-        return network.to_images(samples)
+        if options.tile is None:
+            return network.to_images(samples)
+        return require(network, TiledPictures, "--tile").to_images_in_tiles(samples, options.tile)
 
     def _draw_at_once(
         self,

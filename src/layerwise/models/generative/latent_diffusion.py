@@ -42,6 +42,9 @@ CARD = Card(
 )
 
 
+_LEAST_TILE = 8  # latents
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatentDiffusionConfig:
     """The three networks; what one gives is what the next takes.
@@ -132,6 +135,18 @@ class LatentDiffusion(nn.Module):
     def to_images(self, samples: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B C H W"]:
         """Pictures of scaled latents; large ones in tiles."""
         return self.vae.decode_tiles(samples / self.vae.config.scaling_factor)
+
+    def to_images_in_tiles(self, samples: Float[Tensor, "B Z h w"], pixels: int) -> Float[Tensor, "B C H W"]:
+        """Pictures of scaled latents, in tiles of so many pixels a side that overlap by a quarter.
+
+        Raises:
+            ConfigError: no tile is so small.
+        """
+        factor = self.vae.factor
+        if pixels < _LEAST_TILE * factor:
+            raise ConfigError(f"tiles of {pixels} pixels: this autoencoder needs {_LEAST_TILE * factor} or more.")
+        tile = pixels // factor
+        return self.vae.decode_tiles(samples / self.vae.config.scaling_factor, tile, tile // 4)
 
     def embed_condition(self, condition: Int64[Tensor, "B T"]) -> Float[Tensor, "B T E"]:
         """Features of tokens."""
