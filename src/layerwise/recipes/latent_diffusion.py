@@ -38,7 +38,7 @@ def latent_openmoji() -> Recipe:
         own,
         task=_task(judge="judge_openmoji", judged=191),
         data=component("openmoji", val=0.0),
-        stages=(_autoencoder(epochs=25), Stage(name="diffusion", epochs=100, freeze=("vae.*",))),
+        stages=(_autoencoder(epochs=10), Stage(name="diffusion", epochs=130, freeze=("vae.*",))),
     )
 
 

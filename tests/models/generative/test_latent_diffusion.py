@@ -52,6 +52,7 @@ def test_parts_that_do_not_fit_are_named() -> None:
         LatentDiffusion(tiny).sample_shape(18, 16)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_picture_of_512_pixels_is_decoded_in_tiles_like_the_whole_and_without_a_seam() -> None:
     """Of smooth latents, as those of pictures are. Norms and attention see one tile at a time, so tiles are not the
