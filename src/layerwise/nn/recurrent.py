@@ -26,17 +26,30 @@ def recurrent_layers(
     return _LAYERS[cell](input_size, hidden_size, num_layers, batch_first=True, dropout=between)
 
 
-def reset_recurrent(layers: nn.RNN | nn.LSTM | nn.GRU, forget_bias: float = 1.0) -> None:
+@torch.no_grad()
+def reset_recurrent(layers: nn.RNN | nn.LSTM | nn.GRU, forget_bias: float = 1.0, max_memory: int | None = None) -> None:
     """Draw every gate's matrix by itself: orthogonal of the state, Glorot-uniform of the input. Biases are zero but for
     an LSTM's forget gates, so that a fresh cell keeps what it has (Gers et al. 2000; Jozefowicz et al. 2015, section
     2.2).
+
+    With `max_memory` (at least 3) the gates that keep the state begin with memories of 1 to as many steps, a unit one
+    (Tallec and Ollivier 2018, "Can recurrent neural networks warp time?", https://arxiv.org/abs/1804.11188, section 2):
+    b = log u, u uniform in [1, max_memory - 1], of an LSTM's forget gates (-b of its input gates) and of a GRU's update
+    gates. A plain RNN has no gates.
     """
-    cell = cell_name(layers)
+    cell, size = cell_name(layers), layers.hidden_size
     for name, parameter in layers.named_parameters():
         if name.startswith("bias"):
             Init("zeros").fill_(parameter)
-            if cell == "lstm" and name.startswith("bias_ih"):
-                nn.init.constant_(parameter[layers.hidden_size : 2 * layers.hidden_size], forget_bias)
+            kept = parameter[size : 2 * size]  # forget gates of an LSTM, update gates of a GRU
+            if name.startswith("bias_hh") or cell == "rnn":
+                continue
+            if max_memory is not None:
+                kept.uniform_(1, max_memory - 1).log_()
+                if cell == "lstm":
+                    parameter[:size] = -kept
+            elif cell == "lstm":
+                kept.fill_(forget_bias)
             continue
         drawn = Init("orthogonal" if name.startswith("weight_hh") else "glorot_uniform")
         for gate in parameter.chunk(_GATES[cell]):

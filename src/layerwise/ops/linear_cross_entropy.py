@@ -124,7 +124,9 @@ def _chunks(
     """As `_run`, everything in one type; gradients of weight and bias are float32 at least."""
     wide = torch.promote_types(x.dtype, torch.float32)
     vocabulary = len(weight)
-    size = min(max(1, chunk // vocabulary), max(1, len(x)))
+    # Chunks of like sizes: every one costs a pass over the weight's gradient, also one of a few tokens that are left.
+    most = min(max(1, chunk // vocabulary), max(1, len(x)))
+    size = -(-len(x) // max(1, -(-len(x) // most))) or 1
     losses = torch.empty(len(x), dtype=wide, device=x.device)
     x_grad = torch.empty_like(x) if wanted[0] else None
     weight_grad = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
