@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.bert_fine_tuning import RATE, WARM_UP, made_texts, recipe, tokenizer
+from bench.bert_fine_tuning import RATE, WARM_UP, made_texts, parameters, recipe, tokenizer
 from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
@@ -77,11 +77,11 @@ def theirs(pace: Pace) -> None:
                 yield loss.item()
 
     steps = losses()
-    first = next(steps)
+    next(steps)
     pace.first()
     for _ in range(WARM_UP - 1):
         next(steps)
-    pace.ready(first, "fp32")
+    pace.ready(parameters(network), "fp32")
     while True:
         for _ in range(2):
             next(steps)
