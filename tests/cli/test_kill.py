@@ -67,6 +67,36 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "images/fashion-mnist",
         ("max_steps=60", "data.limit=100", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3"),
     ),
+    # Dropout, auxiliary heads and weights that a schedule has moved, of every family of picture classifiers.
+    **{
+        recipe: (
+            "images/cifar10-subset",
+            (
+                "max_steps=30",
+                "data.limit=40",
+                "batch_size=16",
+                "eval.every_epochs=null",
+                "eval.every_steps=20",
+                "keep.every_steps=3",
+                *small,
+            ),
+        )
+        for recipe, small in {
+            "alexnet_cifar": ("model.hidden=16",),
+            "vgg_cifar": ("model.widths=8,8,16,16,16", "model.hidden=16"),
+            "googlenet_cifar": (),
+            "efficientnet_cifar": ("model.drop_path=0.2",),
+            "vit_cifar": ("model.num_layers=2", "model.drop_path=0.2"),
+        }.items()
+    },
+    "bert_tiny_wikipedia": (
+        "text/enwiki-sample",
+        ("max_steps=40", "task.vocab_size=400", "task.max_tokens=32", "eval.every_steps=20", "keep.every_steps=3"),
+    ),
+    "adding_lstm": (
+        None,
+        ("max_steps=40", "batch_size=8", "eval.every_epochs=null", "eval.every_steps=20", "keep.every_steps=3"),
+    ),
     "reinforce_cartpole": (None, ("max_steps=40", "eval.every_steps=20", "keep.every_steps=2")),
     "perceptron": (None, ("keep.every_steps=11",)),
     "backprop_xor": (None, ("keep.every_steps=9",)),
