@@ -111,9 +111,15 @@ def test_score_is_log_probability_by_a_power_of_the_length() -> None:
 
 
 def test_tokens_that_are_never_written() -> None:
-    search = BeamSearch(start_token=START, stop_token=STOP, beams=4, max_new_tokens=6, never=(2, 3))
-    found = beam_search(Prefixes(5), torch.arange(6)[:, None], None, search)
+    """They keep their share: log-probabilities are the network's own (float64, 1e-12)."""
+    search = BeamSearch(start_token=START, stop_token=STOP, beams=4, max_new_tokens=4, never=(2, 3))
+    model = Prefixes(5)
+    found = beam_search(model, torch.arange(6)[:, None], None, search)
     assert not {2, 3} & {token for each in found for h in each for token in h.tokens.tolist()}
+    for sentence, each in enumerate(found):
+        totals = {tuple(tokens): total for total, tokens in all_translations(model, sentence, 4, 0.0)}
+        for hypothesis in each:
+            assert hypothesis.log_probability == pytest.approx(totals[tuple(hypothesis.tokens.tolist())], abs=1e-12)
 
 
 def network() -> Transformer:

@@ -35,7 +35,7 @@ class BeamSearch:
             probability, larger values favour longer ones.
         exhaustive: go on until no hypothesis can become better than the worst one kept; False compares with what it
             would have at its present length, which is faster and what most toolkits do.
-        never: tokens that are never written (filling).
+        never: tokens that are never written (filling); they keep their share of the probability, as in transformers.
     """
 
     start_token: int
@@ -173,11 +173,12 @@ class _Beams:
 
     def _likeliest(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Log-probabilities, in float32 at least on purpose, of each row's `count` likeliest tokens, and the tokens."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        total = logits.logsumexp(1, keepdim=True)
         if self.search.never:
             logits = logits.index_fill(1, torch.tensor(self.search.never, device=logits.device), -torch.inf)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         values, tokens = largest(logits, count)
-        return values - logits.logsumexp(1, keepdim=True), tokens
+        return values - total, tokens
 
     def _rank(self, log_probability: float, length: int) -> float:
         return log_probability / length**self.search.length_penalty
