@@ -1,5 +1,6 @@
 """The verb `export`: a run's model in the form that another tool reads."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,14 @@ def _companions(source: str | Path, folder: Path, format: str, trust_code: bool)
     return [folder / name for name in trees]
 
 
-def _tokenizer(folder: Path | None, network: Any) -> dict[str, Any] | None:
+def _tokenizer(folder: Path | None, network: Any) -> Mapping[str, Any] | None:
     """Files of the tokeniser beside the weights, where it is one of subwords: other libraries read no other."""
     if folder is None:
         return None
+    from layerwise.data.marian import MarianTokenizer
     from layerwise.data.subword import SubwordTokenizer
     from layerwise.tasks.texts import load_text_tokenizer
 
     found = load_text_tokenizer(str(folder))
     longest = getattr(network.config, "max_seq_len", None)
-    return found.files(longest) if isinstance(found, SubwordTokenizer) else None
+    return found.files(longest) if isinstance(found, SubwordTokenizer | MarianTokenizer) else None

@@ -12,6 +12,7 @@ from layerwise.core.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from layerwise.data.marian import MarianTokenizer
     from layerwise.data.subword import SubwordTokenizer
     from layerwise.interop.preprocessing import Preprocessing
     from layerwise.interop.weights import LoadReport
@@ -102,7 +103,7 @@ def save_pretrained(
     *,
     preprocessing: "Preprocessing | None" = None,
     class_names: Sequence[str] = (),
-    tokenizer: "SubwordTokenizer | None" = None,
+    tokenizer: "SubwordTokenizer | MarianTokenizer | None" = None,
 ) -> None:
     """Write a network's weights and configuration to a directory.
 

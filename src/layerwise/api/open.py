@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise.core.config import component, parse_component
-from layerwise.core.errors import UnsupportedError
+from layerwise.core.errors import CheckpointError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +18,9 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
 
     Args:
         source: a run, a model directory of this package, a picture classifier in a directory of timm, torchvision or
-            transformers, with the preprocessing and the class names that lie beside it, a text encoder of transformers
-            with its tokeniser, a pipeline of diffusers with scheduler and tokeniser; or one of these on the hub.
+            transformers, with the preprocessing and the class names that lie beside it, a text encoder or a Marian
+            model of transformers with its tokeniser, a pipeline of diffusers with scheduler and tokeniser; or one of
+            these on the hub.
         trust: build a model whose code is a person's own.
 
     Raises:
@@ -29,6 +30,7 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     """
     from layerwise.api.models import load_pretrained
     from layerwise.interop.layouts import recognise
+    from layerwise.nn.protocols import EncoderDecoder
     from layerwise.train.artefact import load_model
 
     checkpoint = recognise(source)
@@ -40,6 +42,8 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     report.check(extra=False)
     if checkpoint.companions:
         return _open_generator(checkpoint, network)
+    if isinstance(network, EncoderDecoder):
+        return _open_translator(checkpoint, network)
     chosen = parse_component("task", component("image_classification"), "task")
     task: Task = chosen.build()
     task.load(_task_state(checkpoint, network))
@@ -117,6 +121,42 @@ def _open_encoder(checkpoint: "Checkpoint") -> "tuple[nn.Module, Task, dict[str,
     config: Any = network.config
     task.open(list(checkpoint.class_names), longest=config.max_seq_len)
     return network, task, {"model": checkpoint.model, "task": {"name": chosen.name}}
+
+
+def _open_translator(checkpoint: "Checkpoint", network: "nn.Module") -> "tuple[nn.Module, Task, dict[str, Any]]":
+    """A Marian model as the task of translation, with the search that its files ask for.
+
+    Raises:
+        UnsupportedError: there is no tokeniser beside it.
+        CheckpointError: the tokeniser is damaged, or has more tokens than the network.
+    """
+    from layerwise.core.config import to_tree
+    from layerwise.data.marian import FILES, MarianTokenizer
+    from layerwise.tasks.texts import load_text_tokenizer
+    from layerwise.tasks.translation import Translation
+
+    tokenizer = None if checkpoint.tokenizer is None else load_text_tokenizer(str(checkpoint.tokenizer))
+    if not isinstance(tokenizer, MarianTokenizer):
+        raise UnsupportedError(
+            f"{checkpoint.source} has no tokeniser of Marian beside its weights: {', '.join(FILES)}."
+        )
+    config: Any = network.config
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint.source}: the tokeniser has {tokenizer.vocab_size} tokens, the network {config.vocab_size}."
+        )
+    longest = min(config.max_seq_len, tokenizer.max_tokens or config.max_seq_len)
+    asked = {
+        "beams": tokenizer.generation.get("num_beams"),
+        "length_penalty": tokenizer.generation.get("length_penalty"),
+    }
+    options = {key: value for key, value in asked.items() if value is not None}
+    named = component("translation", tokenizer=str(checkpoint.tokenizer), max_tokens=longest, **options)
+    chosen = parse_component("task", named, "task")
+    task = chosen.build()
+    assert isinstance(task, Translation)
+    task.open([], longest=longest)
+    return network, task, {"model": checkpoint.model, "task": to_tree(chosen)}
 
 
 def _task_state(checkpoint: "Checkpoint", network: "nn.Module") -> dict[str, Any]:

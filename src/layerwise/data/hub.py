@@ -11,6 +11,7 @@ _ID = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 _WANTED = [
     "config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
+    "source.spm", "target.spm", "generation_config.json",
 ]  # fmt: skip
 
 

@@ -226,9 +226,13 @@ def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
         from layerwise.data.subword import SubwordTokenizer
 
         return SubwordTokenizer.from_state(state)
+    if kind == "marian":
+        from layerwise.data.marian import MarianTokenizer
+
+        return MarianTokenizer.from_state(state)
     raise CheckpointError(
         f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet), 'words' (with "
-        f"its words), 'bytes' and 'subword' (with its definition)."
+        f"its words), 'bytes', 'subword' (with its definition) and 'marian'."
     )
 
 

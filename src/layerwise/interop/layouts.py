@@ -19,7 +19,7 @@ from layerwise.interop.preprocessing import Preprocessing, from_tree, imagenet
 from layerwise.interop.rules import Rule
 
 Tree = dict[str, Any]
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "merges.txt", "source.spm", "target.spm")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 # Fields of models' configurations that act in training only: no checkpoint depends on them.
 TRAINING_ONLY = (

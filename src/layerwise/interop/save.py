@@ -28,7 +28,7 @@ def save(
     *,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
-    tokenizer: Mapping[str, Tree] | None = None,
+    tokenizer: Mapping[str, Tree | bytes] | None = None,
 ) -> list[Path]:
     """Write weights, configuration, preprocessing, class names and tokeniser as the library keeps them.
 
@@ -36,7 +36,7 @@ def save(
         model: the resolved component of the network.
         folder: made if missing; files are replaced atomically.
         library: "timm", "torchvision", "transformers" ...
-        tokenizer: files of the tokeniser by name.
+        tokenizer: files of the tokeniser by name; of a file that the layout writes, entries in place of its own.
 
     Returns:
         The files.
@@ -60,7 +60,12 @@ def save(
     if preprocessing is not None:
         for name, entries in layout.write_preprocessing(preprocessing).items():
             trees[name] = _merged(trees.get(name, {}), entries)
-    trees |= tokenizer or {}
+    raw: dict[str, bytes] = {}
+    for name, content in (tokenizer or {}).items():
+        if isinstance(content, bytes):
+            raw[name] = content
+        else:
+            trees[name] = _merged(trees.get(name, {}), content)
     state: dict[str, Tensor] = {n: v.detach().cpu() for n, v in network.state_dict().items()}
     if rules := layout.rules(model.config):
         mapped = to_theirs(rules, state)
@@ -71,9 +76,9 @@ def save(
     state = {name: value.contiguous() for name, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     files.write_bytes(folder / layout.weights, _weights_bytes(state, layout.weights))
-    for name, tree in trees.items():
-        files.write_json(folder / name, tree)
-    return [folder / layout.weights, *(folder / name for name in trees)]
+    for name, content in {**trees, **raw}.items():
+        files.write_content(folder / name, content)
+    return [folder / layout.weights, *(folder / name for name in (*trees, *raw))]
 
 
 def _save_parts(network: nn.Module, model: Component, folder: Path, layout: Layout) -> list[Path]:

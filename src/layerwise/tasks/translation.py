@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.config import NonNegativeFloat, PositiveInt
-from layerwise.core.errors import DataError, MissingExtraError
+from layerwise.core.errors import ConfigError, DataError, MissingExtraError
 from layerwise.data.examples import Examples, Splits
+from layerwise.data.marian import MarianTokenizer
 from layerwise.data.subword import TRANSLATION_SPECIALS, SubwordTokenizer
 from layerwise.data.text_table import TextFile
 from layerwise.data.texts import unpack_texts
+from layerwise.data.tokenizers import Tokenizer
 from layerwise.nn.beam_search import BeamSearch, beam_search
 from layerwise.nn.protocols import Aligning
 from layerwise.ops.linear_cross_entropy import IGNORED
 from layerwise.tasks.alignment_drawings import draw_alignment
 from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.language_modelling import token_losses
-from layerwise.tasks.texts import TextTask, TokenOptions
+from layerwise.tasks.texts import TextTask, TokenOptions, load_text_tokenizer
 
 _SHOWN = 12  # translations in the report
 _ALIGNED = 3  # of which the report shows an alignment
@@ -34,13 +36,15 @@ class TranslationConfig:
     """Options of translation.
 
     Args:
-        vocab_size: tokens, special ones included, of the subwords that are learned from both sides of the training
-            texts.
+        tokenizer: "bpe", subwords learned from both sides of the training texts; or the directory, or hub id, of a
+            tokeniser of subwords or a checkpoint that has one, Marian's too. With `init` it is the checkpoint's.
+        vocab_size: tokens, special ones included, of subwords that are learned.
         max_tokens: a text's first so many tokens are read or written, the end included.
         beams: hypotheses that beam search keeps; 1 takes the likeliest token every time.
         length_penalty: exponent of the length that log-probabilities are divided by in the search.
     """
 
+    tokenizer: str = "bpe"
     vocab_size: PositiveInt = 8000
     max_tokens: PositiveInt = 128
     beams: PositiveInt = 5
@@ -123,18 +127,28 @@ class Translation(TextTask):
     monitor = ("bleu", "max")
 
     def __init__(self, config: TranslationConfig) -> None:
-        super().__init__(TokenOptions(max_tokens=config.max_tokens))
+        super().__init__(TokenOptions(tokenizer=config.tokenizer, max_tokens=config.max_tokens))
         self.config = config
         self.languages: list[str] = []
-        self._encoded: dict[bytes, Tensor] = {}
+        self._encoded: dict[tuple[bytes, bool], Tensor] = {}
 
     # -------------------------------------------------------------------------------------------------- what is learned
 
     @property
-    def subwords(self) -> SubwordTokenizer:
-        """The tokeniser of both languages."""
-        assert isinstance(self.tokenizer, SubwordTokenizer)
+    def vocabulary(self) -> SubwordTokenizer | MarianTokenizer:
+        """The tokeniser of both languages.
+
+        Raises:
+            ConfigError: it is one of words or bytes.
+        """
+        if not isinstance(self.tokenizer, SubwordTokenizer | MarianTokenizer):
+            raise ConfigError(f"task=translation needs a tokeniser of subwords, got one of {self.tokenizer.unit}s.")
         return self.tokenizer
+
+    def open(self, class_names: list[str], longest: int) -> None:
+        super().open(class_names, longest)
+        if isinstance(self.vocabulary, MarianTokenizer):
+            self.languages = self.vocabulary.languages
 
     def bind(self, splits: Splits) -> None:
         part = next((each for each in (splits.train, splits.val, splits.test) if each is not None), None)
@@ -143,17 +157,26 @@ class Translation(TextTask):
         self.file = TextFile.from_json(splits.extras["text_file"]) if "text_file" in splits.extras else TextFile()
         self.languages = list(splits.extras.get("languages", ("source", "target")))
         columns = [part.collate(ids) for ids in torch.arange(len(part)).split(_TOGETHER)]
-        texts = [raw.decode() for batch in columns for name in ("text", "target") for raw in unpack_texts(batch[name])]
-        self.tokenizer = SubwordTokenizer.train(
-            texts, kind="bpe", vocab_size=self.config.vocab_size, specials=TRANSLATION_SPECIALS
-        )
+        sides = [
+            (raw.decode(), s == "target") for b in columns for s in ("text", "target") for raw in unpack_texts(b[s])
+        ]
+        if self._tokenizer is None:
+            self.tokenizer = self._made([text for text, _ in sides])
+        self._ends()
         longest = self.max_tokens - 1  # and the end
-        cut = sum(len(text) > longest and len(self.tokenizer.encode(text)) > longest for text in texts)
+        cut = sum(len(text) > longest and len(self._tokens(text, target)) > longest for text, target in sides)
         if cut:
             splits.warnings.append(
-                f"{cut} of {len(texts)} training texts have more than task.max_tokens={self.max_tokens} tokens: the "
+                f"{cut} of {len(sides)} training texts have more than task.max_tokens={self.max_tokens} tokens: the "
                 f"rest of each is not read."
             )
+
+    def _made(self, texts: Sequence[str]) -> Tokenizer:
+        """The tokeniser learned from texts, or that of a directory."""
+        options = self.config
+        if options.tokenizer != "bpe":
+            return load_text_tokenizer(options.tokenizer, learned=("bpe",))
+        return SubwordTokenizer.train(texts, kind="bpe", vocab_size=options.vocab_size, specials=TRANSLATION_SPECIALS)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "languages": self.languages}
@@ -167,30 +190,48 @@ class Translation(TextTask):
 
     # ----------------------------------------------------------------------------------------------------------- inputs
 
-    def encode(self, text: bytes) -> Tensor:
-        """A text's tokens and the end token, int64 [at most max_tokens]; kept, since every epoch asks again."""
-        found = self._encoded.get(text)
+    def encode(self, text: bytes, *, target: bool = False) -> Tensor:
+        """A text's tokens and the end token, int64 [at most max_tokens]; kept, since every epoch asks again.
+
+        Args:
+            target: whether it is a translation, and not a source.
+        """
+        found = self._encoded.get((text, target))
         if found is None:
-            tokens = self.subwords.encode(text.decode(), special=False)[: self.max_tokens - 1]
-            found = self._encoded[text] = F.pad(tokens, (0, 1), value=self._ends()[1])
+            tokens = self._tokens(text.decode(), target)[: self.max_tokens - 1]
+            found = self._encoded[text, target] = F.pad(tokens, (0, 1), value=self._ends()[1])
         return found
+
+    def _tokens(self, text: str, target: bool) -> Tensor:
+        """Without special tokens around them, int64 [T]."""
+        vocabulary = self.vocabulary
+        if isinstance(vocabulary, MarianTokenizer):
+            return vocabulary.encode(text, special=False, target=target)
+        return vocabulary.encode(text, special=False)
 
     def inputs(self, batch: Batch) -> Batch:
         sources = [self.encode(text) for text in unpack_texts(batch["text"])]
         lengths = torch.tensor([len(row) for row in sources])
         made = {"source": _padded(sources, 0), "source_mask": torch.arange(int(lengths.max())) < lengths[:, None]}
         if "target" in batch:
-            targets = [self.encode(text) for text in unpack_texts(batch["target"])]
+            targets = [self.encode(text, target=True) for text in unpack_texts(batch["target"])]
             labels = _padded(targets, IGNORED)
             made["tokens"] = F.pad(labels[:, :-1], (1, 0), value=self._ends()[0]).clamp(min=0)
             made["labels"] = labels
         return {**batch, **made}
 
     def _ends(self) -> tuple[int, int]:
-        """The tokens before and after a target."""
-        start, stop = self.subwords.bos_id, self.subwords.eos_id
-        assert start is not None
-        assert stop is not None
+        """The tokens before and after a target.
+
+        Raises:
+            ConfigError: the tokeniser has no such tokens.
+        """
+        start, stop = self.vocabulary.bos_id, self.vocabulary.eos_id
+        if start is None or stop is None:
+            raise ConfigError(
+                f"task.tokenizer={self.config.tokenizer} has no special tokens before and after a text, between which "
+                "translations are written."
+            )
         return start, stop
 
     def lengths(self, examples: Examples) -> Tensor:
@@ -198,7 +239,10 @@ class Translation(TextTask):
         found: list[int] = []
         for ids in torch.arange(len(examples)).split(_TOGETHER):
             batch = examples.collate(ids)
-            sides = [[len(self.encode(text)) for text in unpack_texts(batch[name])] for name in ("text", "target")]
+            sides = [
+                [len(self.encode(text, target=name == "target")) for text in unpack_texts(batch[name])]
+                for name in ("text", "target")
+            ]
             found += map(sum, zip(*sides, strict=True))
         return torch.tensor(found, dtype=torch.int64)
 
@@ -209,19 +253,21 @@ class Translation(TextTask):
 
     def search(self) -> BeamSearch:
         """The settings of beam search."""
-        start, stop = self._ends()
+        (start, stop), vocabulary = self._ends(), self.vocabulary
+        filling = {vocabulary.pad_id} if isinstance(vocabulary, MarianTokenizer) else set[int]()
         return BeamSearch(
             start_token=start,
             stop_token=stop,
             beams=self.config.beams,
             max_new_tokens=self.max_tokens,
             length_penalty=self.config.length_penalty,
+            never=tuple(filling - {stop}),
         )
 
     def translate(self, network: nn.Module, batch: Batch) -> list[str]:
         """The best translation of every source."""
         found = beam_search(network, batch["source"], batch["source_mask"], self.search())
-        return [self.subwords.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in found]
+        return [self.vocabulary.decode(hypotheses[0].tokens) if hypotheses else "" for hypotheses in found]
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
@@ -246,13 +292,13 @@ class Translation(TextTask):
 
     def _name(self, token: int) -> str:
         """A token's text; the end token's name."""
-        return self.subwords.decode([token]).strip() or str(self.subwords.token(token))
+        return self.vocabulary.decode([token]).strip() or str(self.vocabulary.token(token))
 
     def predict(self, network: nn.Module, batch: Batch) -> list[dict[str, Any]]:
         found = beam_search(network, batch["source"], batch["source_mask"], self.search())
         rows: list[dict[str, Any]] = []
         for hypotheses in found:
-            texts = [self.subwords.decode(each.tokens) for each in hypotheses]
+            texts = [self.vocabulary.decode(each.tokens) for each in hypotheses]
             ranked = {text: each.score for text, each in reversed(list(zip(texts, hypotheses, strict=True)))}
             rows.append({"translation": texts[0], "scores": dict(sorted(ranked.items(), key=lambda pair: -pair[1]))})
         return rows

@@ -113,6 +113,14 @@ def write_json(path: str | os.PathLike[str], tree: Any) -> None:
     write_text(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_content(path: str | os.PathLike[str], content: Any) -> None:
+    """`write_bytes` of bytes, `write_json` of a tree."""
+    if isinstance(content, bytes):
+        write_bytes(path, content)
+    else:
+        write_json(path, content)
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The tree in a JSON file.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from layerwise.core import discovery
 from layerwise.core.config import Component, parse_component, to_tree
 from layerwise.core.errors import CheckpointError, ConfigError, UnsupportedError
+from layerwise.data.marian import with_files, without_files
 from layerwise.data.subword import with_definition, without_definition
 from layerwise.interop.layouts import component_tree
 from layerwise.interop.weights import read_weights
@@ -47,9 +48,10 @@ def save_model(
     if task is not None:
         state = task[1].state()
         if isinstance(state.get("tokenizer"), dict):
-            state["tokenizer"], own = without_definition(state["tokenizer"])
+            marian = state["tokenizer"].get("kind") == "marian"
+            state["tokenizer"], own = (without_files if marian else without_definition)(state["tokenizer"])
             for name, content in own.items():
-                files.write_json(folder / name, content)
+                files.write_content(folder / name, content)
         tree |= {"task": to_tree(task[0]), "task_state": state}
     files.write_json(folder / "config.json", tree)
 
@@ -135,7 +137,8 @@ def load_model(folder: Path, *, trust: bool = False) -> tuple[nn.Module, Task, d
     task: Task = parse_component("task", tree["task"], "task", trust=trust).build()
     state = dict(tree["task_state"])
     if isinstance(state.get("tokenizer"), dict):
-        state["tokenizer"] = with_definition(state["tokenizer"], folder)
+        together = with_files if state["tokenizer"].get("kind") == "marian" else with_definition
+        state["tokenizer"] = together(state["tokenizer"], folder)
     task.load(state)
     return network, task, tree
 
