@@ -25,6 +25,7 @@ NAMES = (
     "data_path",
     "jpeg_folder",
     "loop_overhead",
+    "lstm_lm",
     "mnist_99",
     "optimizer_step",
     "packed_attention",

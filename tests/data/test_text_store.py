@@ -79,3 +79,11 @@ def test_examples_of_a_store_are_those_of_its_texts(tmp_path: Path) -> None:
     assert part.texts is not None
     assert (list(part.texts), part.texts[0], part.texts[1:]) == (["a", TEXTS[2]], "a", [TEXTS[2]])
     assert examples.content_keys().dtype == np.int64
+
+
+def test_pieces_of_long_lines_and_of_lines_that_begin_with_a_blank_hold_whole_words() -> None:
+    for text in ("".join(f"word{i} " for i in range(300)), "".join(f" = line {i} of words = \n" for i in range(100))):
+        pieces = list(TextStore.packed([text]).pieces(0, 100))
+        assert len(pieces) > 1
+        assert "".join(pieces) == text
+        assert [word for piece in pieces for word in piece.split()] == text.split()

@@ -1,5 +1,6 @@
 """Characters and bytes to numbers and back."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from layerwise.core.errors import CheckpointError, DataError
 from layerwise.data.tokenizers import (
     ByteTokenizer,
     CharTokenizer,
+    SpacedTokenizer,
     WordTokenizer,
     load_tokenizer,
     save_tokenizer,
@@ -125,3 +127,19 @@ def test_a_word_tokeniser_comes_back_from_its_state(tmp_path: Path) -> None:
         assert loaded.encode(TEXT + " new").tolist() == tokenizer.encode(TEXT + " new").tolist()
     with pytest.raises(DataError, match="twice"):
         WordTokenizer(["a", "a"])
+
+
+def test_spaced_words_are_numbered_by_count_and_lines_end_with_a_token() -> None:
+    tokenizer = SpacedTokenizer.learn(["b a b\n <unk> c", "b\n"])
+    assert tokenizer.words == ["b", "\n", "a", "c"]
+    assert tokenizer.vocab_size == 5
+    assert tokenizer.encode("a <unk>  new\nb").tolist() == [3, 0, 0, 2, 1]
+    assert tokenizer.decode([3, 0, 2, 2, 1]) == "a <unk>\n\nb"
+    again = tokenizer_from(json.loads(json.dumps(tokenizer.state())))
+    assert again.encode("c b\n").tolist() == [4, 1, 2]
+    with pytest.raises(DataError, match="names a word twice"):
+        SpacedTokenizer(["a", "a"])
+
+
+def test_rare_spaced_words_are_left_out_but_for_the_line_end() -> None:
+    assert SpacedTokenizer.learn(["b a b", "c b\n"], min_count=2).words == ["b", "\n"]

@@ -54,3 +54,22 @@ def test_a_text_that_does_not_go_on_is_refused(tmp_path: Path, change: str, mess
     overrides = {"data": "text", "data.root": str(tmp_path), "task.seq_len": 8, name: value == "true" or int(value)}
     with pytest.raises(ConfigError, match=message):
         build(configure("lstm_shakespeare", overrides.items()).recipe).trainer(0, 0, ())
+
+
+@pytest.mark.slow
+def test_words_of_ones_own_text_are_learned(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("the cat sat on the mat .\n" * 120)
+    overrides: dict[str, object] = {"data": "text", "data.root": str(tmp_path), "data.test": 0, "task.seq_len": 8}
+    overrides |= {"model.d_model": 16, "model.hidden_size": 16, "model.dropout": 0.0, "epochs": 15, "batch_size": 4}
+    session = trained("lstm_wikitext2", {**overrides, "optimizer.lr": 0.02})
+    assert loss_of(session) < math.log(2) / 8  # after "the" comes one of two words, twice in eight tokens
+    assert isinstance(session.task, LanguageModelling)
+    (row,) = generate_text(session.network, session.task, prompt="the cat", max_new_tokens=13, temperature=0)
+    assert row["text"] == "the cat sat on the mat .\nthe cat sat on the mat ."
+
+
+def test_unknown_words_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("the cat sat on the mat .\n" * 120)
+    overrides = {"data": "text", "data.root": str(tmp_path), "task.seq_len": 8, "batch_size": 4}
+    notes = build(configure("lstm_wikitext2", overrides.items()).recipe).notes
+    assert any("count as one, <unk>: 0.0 % of train" in note for note in notes)

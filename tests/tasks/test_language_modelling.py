@@ -20,7 +20,7 @@ from layerwise.data.text_store import TextStore
 from layerwise.data.texts import TextExamples
 from layerwise.data.token_store import StoredWindows
 from layerwise.data.token_windows import TokenWindows
-from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer
+from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, SpacedTokenizer
 from layerwise.models.language.rnn import RNN, RNNConfig
 from layerwise.objectives.autoregressive import AutoregressiveConfig
 from layerwise.objectives.truncated_bptt import TruncatedBPTTConfig
@@ -347,3 +347,28 @@ def test_hardest_texts_of_packed_rows_are_what_stands_in_them() -> None:
         metrics.update(Packed(TABLE), row)
     assert metrics.compute()["loss"] == pytest.approx((nll("ab\n") + nll("ba")) / 3)
     assert metrics.table()["hardest_texts"][0]["text"] == "ab\na"
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_words_of_the_training_texts_are_known_and_the_others_are_told_of(tmp_path: Path, disk: bool) -> None:
+    texts = [*["one two"] * 45, "one once", *["one never"] * 4]
+    task, splits = (
+        LanguageModelling(LanguageModellingConfig(tokenizer="words", seq_len=8)),
+        parts(texts, held_out=4, folder=tmp_path if disk else None),
+    )
+    task.bind(splits)
+    assert isinstance(task.tokenizer, SpacedTokenizer)
+    assert set(task.tokenizer.words) == {"one", "two", "\n"}
+    assert task.facts()["vocab_size"] == 4
+    (warning,) = splits.warnings
+    assert "0.7 % of train, 33.3 % of val" in warning  # 1 of 46 * 3 tokens, 4 of 4 * 3
+    assert task.decode_tokens(task.encode_prompt("one never")) == "one <unk>"
+    assert task.decode_tokens(task.encode_prompt(None)) == "\n"
+    with pytest.raises(DataError, match="no words"):
+        task.encode_prompt("  ")
+
+
+def test_a_text_without_blanks_has_no_words() -> None:
+    splits = parts(["".join(chr(0x4E00 + k) for k in range(500)), "\u4e00"])
+    with pytest.raises(DataError, match=r"task\.tokenizer=words: no word .* task\.min_count=2 times"):
+        LanguageModelling(LanguageModellingConfig(tokenizer="words", seq_len=8)).bind(splits)

@@ -85,9 +85,11 @@ class Text:
         return text_splits(config.root, config)
 
 
-def text_splits(root: str, config: TextConfig) -> Splits:
-    """The documents of a corpus as examples."""
+def text_splits(root: str, config: TextConfig, test: Path | None = None) -> Splits:
+    """The documents of a corpus as examples; `test` is the corpus's own test part where that lies elsewhere."""
     parts, warnings = corpus_files(Path(root).expanduser(), "data.root")
+    if test is not None:
+        parts["test"] = [test]
 
     def read(paths: Sequence[Path], noticed: list[str]) -> Iterator[Document]:
         reader = Reader(text=config.text, delimiter=config.delimiter, encoding=config.encoding, warnings=noticed)

@@ -91,7 +91,8 @@ class TextStore(Sequence[str]):
     def pieces(self, index: int, size: int = PIECE_BYTES) -> Iterator[str]:
         """A text in pieces of about `size` bytes, cut where a line begins, so that words stay whole.
 
-        Where lines are longer than a piece, a piece ends after any character.
+        Where lines are longer than a piece, or begin with a blank, a piece ends before the blank after a word; where
+        there is none, after any character.
         """
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         while start < end:
@@ -101,13 +102,15 @@ class TextStore(Sequence[str]):
 
     def cut_before(self, place: int, least: int) -> int:
         """A byte at which a piece may end, at most `place` and more than `least`: before a line that begins with no
-        blank and follows one that is not empty, else before a character.
+        blank and follows one that is not empty, else before a blank that follows a word, else before a character.
         """
         window = self.data[least:place]
         breaks = np.flatnonzero(window == 10)
         breaks = breaks[(breaks > 0) & (breaks < len(window) - 1)]
         blank = (window == 10) | (window == 13) | (window == 32) | (window == 9)
         if len(good := breaks[~blank[breaks - 1] & ~blank[breaks + 1]]):
+            return least + int(good[-1]) + 1
+        if len(good := np.flatnonzero(~blank[:-1] & blank[1:])):
             return least + int(good[-1]) + 1
         return max(least + 1, self.at_character(place))
 

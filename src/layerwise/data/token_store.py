@@ -48,6 +48,13 @@ class StoredTokens:
             return int(self.offsets[-1])
         return int(sum(self.offsets[chosen.numpy() + 1] - self.offsets[chosen.numpy()]))
 
+    def count(self, token: int, chosen: Tensor | None) -> int:
+        """How often a token stands in the chosen documents; None: in all."""
+        numbers = range(len(self.offsets) - 1) if chosen is None else chosen.tolist()
+        bounds = ((int(self.offsets[i]), int(self.offsets[i + 1])) for i in numbers)
+        places = ((at, min(at + PIECE_BYTES, end)) for start, end in bounds for at in range(start, end, PIECE_BYTES))
+        return sum(int(np.count_nonzero(self.tokens[start:end] == token)) for start, end in places)
+
     def joined(self, chosen: Tensor | None) -> NDArray[np.int32]:
         """The tokens of the chosen documents behind one another; None: of all."""
         if chosen is None:

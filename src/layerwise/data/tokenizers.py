@@ -149,6 +149,10 @@ def split_words(text: str, lowercase: bool = True) -> list[str]:
     return _WORDS.findall(text.lower() if lowercase else text)
 
 
+_UNKNOWN = "<unk>"
+_SPACED = re.compile(r"\n|\S+")  # words between blanks, and line ends
+
+
 class WordTokenizer:
     """One token a word of a fixed list. Token 0 fills up, token 1 stands for every other word.
 
@@ -209,6 +213,63 @@ class WordTokenizer:
         return {"kind": "words", "words": self.words, "lowercase": self.lowercase}
 
 
+class SpacedTokenizer:
+    """One token a word as blanks separate them, and one a line end, which is the list's word "\\n". Token 0 stands for
+    every other word and for `<unk>`.
+
+    Args:
+        words: in order of their tokens from 1.
+
+    Raises:
+        DataError: a word stands twice in the list.
+
+    Example:
+        >>> tokenizer = SpacedTokenizer.learn(["to be or\\nnot to be\\n"])
+        >>> tokenizer.encode("to see\\n").tolist(), tokenizer.decode([3, 0, 1])
+        ([3, 0, 1], 'to <unk>\\n')
+    """
+
+    unit = "word"
+    unknown, first = 0, 1
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self._tokens = {word: token for token, word in enumerate(self.words, self.first)}
+        if len(self._tokens) != len(self.words):
+            raise DataError("A tokeniser's list of words names a word twice.")
+
+    @staticmethod
+    def learn(texts: Iterable[str], *, min_count: int = 1) -> "SpacedTokenizer":
+        """The tokeniser of the words that occur in texts, commonest first, equally common ones in order of code point.
+
+        Args:
+            min_count: rarer words are left out, but for the line end, which stands between texts.
+        """
+        counts = Counter(word for text in texts for word in _SPACED.findall(text))
+        counts.pop(_UNKNOWN, None)
+        kept = {"\n", *(word for word, count in counts.items() if count >= min_count)}
+        ranked = sorted(kept, key=lambda word: (-counts[word], word))
+        return SpacedTokenizer(ranked)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.first + len(self.words)
+
+    def encode(self, text: str) -> Tensor:
+        """Token numbers, int64 [T]."""
+        get, unknown = self._tokens.get, self.unknown
+        return torch.tensor([get(word, unknown) for word in _SPACED.findall(text)], dtype=torch.int64)
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        """The words with blanks between, line ends as they are; other words are shown as <unk>."""
+        shown = _numbers(tokens, self.vocab_size).tolist()
+        text = " ".join(_UNKNOWN if t == self.unknown else self.words[t - self.first] for t in shown)
+        return text.replace(" \n ", "\n").replace(" \n", "\n").replace("\n ", "\n")
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "spaced", "words": self.words}
+
+
 def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
     """The tokeniser whose `state()` it was.
 
@@ -222,6 +283,8 @@ def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
         return CharTokenizer(state["alphabet"])
     if kind == "words" and isinstance(state.get("words"), list) and isinstance(state.get("lowercase"), bool):
         return WordTokenizer(state["words"], state["lowercase"])
+    if kind == "spaced" and isinstance(state.get("words"), list):
+        return SpacedTokenizer(state["words"])
     if kind == "subword":
         from layerwise.data.subword import SubwordTokenizer
 
@@ -231,8 +294,8 @@ def tokenizer_from(state: dict[str, Any]) -> Tokenizer:
 
         return MarianTokenizer.from_state(state)
     raise CheckpointError(
-        f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet), 'words' (with "
-        f"its words), 'bytes', 'subword' (with its definition) and 'marian'."
+        f"This is not a tokeniser's state: kind={kind!r}, known kinds are 'chars' (with its alphabet), 'words' and "
+        f"'spaced' (with their words), 'bytes', 'subword' (with its definition) and 'marian'."
     )
 
 

@@ -1,7 +1,7 @@
 """Language modelling: tokens in, scores of the next token out; text in and out through the data's tokeniser."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from layerwise.data.packing import FILLING, PackedDocuments
 from layerwise.data.subword import Specials, SubwordTokenizer
 from layerwise.data.token_store import StoredTokens, StoredWindows, all_pieces, chosen_texts, tokenised
 from layerwise.data.token_windows import TokenWindows
-from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from
+from layerwise.data.tokenizers import ByteTokenizer, CharTokenizer, SpacedTokenizer, Tokenizer, tokenizer_from
 from layerwise.nn.protocols import Recurrent, VocabularyHead, require, vocabulary_weights
 from layerwise.nn.recurrent import CarriedStates
 from layerwise.objectives.truncated_bptt import TruncatedBPTTConfig
@@ -26,7 +26,7 @@ from layerwise.tasks.base import Accumulator, Batch, Task
 from layerwise.tasks.texts import load_text_tokenizer
 
 _HARDEST = 8  # windows kept for the report
-_LEARNED = ("chars", "bytes", "bpe", "wordpiece", "unigram")
+_LEARNED = ("chars", "bytes", "words", "bpe", "wordpiece", "unigram")
 _LEARNED_FROM = 32_000_000  # characters of training text at most that subwords are learned from
 _SPECIALS = {"bpe": Specials(bos="<|endoftext|>", eos="<|endoftext|>"), "unigram": Specials(unk="<unk>", eos="</s>")}
 
@@ -36,10 +36,12 @@ class LanguageModellingConfig:
     """Options of language modelling.
 
     Args:
-        tokenizer: "chars": one token a character that occurs in the data; "bytes" of its UTF-8; subwords learned from
-            the training texts by "bpe", "wordpiece" or "unigram"; or the directory, or hub id, of a tokeniser or a
-            checkpoint that has one. With `init` it is the checkpoint's.
+        tokenizer: "chars": one token a character that occurs in the data; "bytes" of its UTF-8; "words" of the training
+            texts between blanks, and line ends; subwords learned from the training texts by "bpe", "wordpiece" or
+            "unigram"; or the directory, or hub id, of a tokeniser or a checkpoint that has one. With `init` it is the
+            checkpoint's.
         vocab_size: of subwords that are learned.
+        min_count: words that the training texts have more rarely share one token, <unk>, with those that they lack.
         seq_len: tokens a window; each is input and, but for the first, target.
         stride: tokens from the start of a training window to the next; None means `seq_len`: an epoch is one pass over
             the text. Smaller strides give windows that overlap, and 1 every possible window (an epoch is then `seq_len`
@@ -51,6 +53,7 @@ class LanguageModellingConfig:
 
     tokenizer: str = "chars"
     vocab_size: PositiveInt = 8000
+    min_count: PositiveInt = 2
     seq_len: PositiveInt = 128
     stride: PositiveInt | None = None
     packed: bool = False
@@ -178,20 +181,34 @@ class LanguageModelling(Task):
             if id(texts) not in made:
                 made[id(texts)] = tokenised(texts, self.tokenizer, framed=self.config.packed)
             setattr(splits, name, self._rows(made[id(texts)], chosen, name))
+        if isinstance(self.tokenizer, SpacedTokenizer):
+            stored = {name: (made[id(texts)], chosen) for name, (texts, chosen) in parts.items()}
+            splits.warnings.append(_unknown_words(self.tokenizer, stored))
 
     def _learned(self, parts: dict[str, tuple[Sequence[str], Tensor | None]]) -> Tokenizer:
         kind = self.config.tokenizer
         if kind == "bytes":
             return ByteTokenizer()
         if kind == "chars":
-            texts = {id(texts): texts for texts, _ in parts.values()}.values()
-            return CharTokenizer.learn(piece for each in texts for piece in (*all_pieces(each), *_line_feed(each)))
+            every = {id(texts): texts for texts, _ in parts.values()}.values()
+            return CharTokenizer.learn(piece for each in every for piece in (*all_pieces(each), *_line_feed(each)))
+        texts, chosen = parts.get("train") or next(iter(parts.values()))
+        if kind == "words":
+            return self._words(all_pieces(texts, chosen))
         if kind in ("bpe", "wordpiece", "unigram"):
-            texts, chosen = parts.get("train") or next(iter(parts.values()))
             pieces = all_pieces(texts, chosen, most=_LEARNED_FROM)
             specials, size = _SPECIALS.get(kind), self.config.vocab_size
             return SubwordTokenizer.train(pieces, kind=kind, vocab_size=size, specials=specials, wrap="none")
         return load_text_tokenizer(kind, _LEARNED)
+
+    def _words(self, texts: Iterable[str]) -> Tokenizer:
+        tokenizer, least = SpacedTokenizer.learn(texts, min_count=self.config.min_count), self.config.min_count
+        if tokenizer.words == ["\n"]:
+            raise DataError(
+                f"task.tokenizer=words: no word between blanks occurs task.min_count={least} times in the training "
+                "texts. Take task.tokenizer=chars or bpe, or a lower task.min_count."
+            )
+        return tokenizer
 
     def _rows(self, store: StoredTokens, chosen: Tensor | None, part: str) -> Examples:
         seq_len, stride = self.config.seq_len, self.config.stride if part == "train" else None
@@ -261,7 +278,7 @@ class LanguageModelling(Task):
         is one, else a line's end.
 
         Raises:
-            DataError: it is empty, or has characters that the tokeniser lacks.
+            DataError: it is empty, has characters that the tokeniser lacks, or no words where these are the tokens.
         """
         if prompt is None and self.stop_token is not None:
             return torch.tensor([self.stop_token])
@@ -274,7 +291,10 @@ class LanguageModelling(Task):
             raise DataError("The text is empty: at least one character is needed.")
         if isinstance(self.tokenizer, SubwordTokenizer):
             return self.tokenizer.encode(prompt, special=False)
-        return self.tokenizer.encode(prompt)
+        tokens = self.tokenizer.encode(prompt)
+        if not len(tokens):
+            raise DataError("The text has no words: at least one is needed.")
+        return tokens
 
     @property
     def stop_token(self) -> int | None:
@@ -293,6 +313,19 @@ class LanguageModelling(Task):
         if isinstance(self.tokenizer, SubwordTokenizer) and ("\ufffd" in text or not text):
             return self.tokenizer.token(token) or text  # part of a character, or a special token
         return text
+
+
+def _unknown_words(tokenizer: SpacedTokenizer, parts: Mapping[str, tuple[StoredTokens, Tensor | None]]) -> str:
+    """How much of each part is unknown words, which makes a text easier to predict."""
+    shares = {
+        name: store.count(tokenizer.unknown, chosen) / max(1, store.length(chosen))
+        for name, (store, chosen) in parts.items()
+    }
+    told = ", ".join(f"{100 * share:.1f} % of {name}" for name, share in shares.items())
+    return (
+        f"Words that are not among the {len(tokenizer.words):,} of the training texts count as one, <unk>: {told}. "
+        "Perplexities of other lists of words cannot be compared with this one's."
+    )
 
 
 def _line_feed(texts: Sequence[str]) -> str:

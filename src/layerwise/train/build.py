@@ -148,11 +148,12 @@ def build(
     torch.set_flush_denormal(True)
     notes: list[str] = []
     task: Task = recipe.task.build()
-    splits = _data(recipe, task, notes)
+    splits = _data(recipe, task)
     if task_state is not None:
         task.load(task_state)
     if splits is not None:
         task.bind(splits)
+        notes += splits.warnings
     objective = (recipe.stages[-1].objective if recipe.stages else None) or recipe.objective
     if objective is not None:
         task.bind_objective(objective.config)
@@ -232,7 +233,7 @@ def _is_unset(model: Component, name: str) -> bool:
     return getattr(model.config, name, False) is None
 
 
-def _data(recipe: Recipe, task: Task, notes: list[str]) -> Splits | None:
+def _data(recipe: Recipe, task: Task) -> Splits | None:
     if not task.needs_data:
         if recipe.data is not None:
             raise ConfigError(f"data={recipe.data.name}: task={recipe.task.name} makes its own data. Leave data out.")
@@ -241,9 +242,7 @@ def _data(recipe: Recipe, task: Task, notes: list[str]) -> Splits | None:
         raise ConfigError(
             f"data is required for task={recipe.task.name}: data=NAME, and data.root=PATH for files of your own."
         )
-    splits = prepare(recipe.data, recipe.seed)
-    notes += splits.warnings
-    return splits
+    return prepare(recipe.data, recipe.seed)
 
 
 def _start_from(source: str, network: nn.Module, model: Component) -> list[str]:
