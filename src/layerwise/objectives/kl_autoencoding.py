@@ -34,7 +34,7 @@ _MOST_WEIGHT, _EPS = 1e4, 1e-4  # of the adaptive weight, as in the papers' code
 class LatentMaps(Protocol):
     """An autoencoder whose code is maps with a mean and a variance."""
 
-    last_layer: nn.Parameter  # what the pictures' last layer multiplies by
+    last_layer: Tensor  # what the pictures' last layer multiplies by
 
     def encode(self, images: Tensor, /) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance, [B, Z, h, w] each."""

@@ -224,7 +224,7 @@ class AutoencoderKL(nn.Module):
         )
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """Weight of the convolution that gives pictures; its first dimension is their channels."""
         return self.decoder.conv_out.weight
 
