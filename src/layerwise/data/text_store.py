@@ -120,12 +120,26 @@ class TextStore(Sequence[str]):
             place -= 1
         return place
 
+    def content_keys(self) -> NDArray[np.int64]:
+        """64 bits of a hash of each text, blanks between words counted once; a piece of a text is held at a time."""
+        if self.keys is None:
+            found = (_key(piece.encode() for piece in self.pieces(i)) for i in range(len(self)))
+            self.keys = np.fromiter(found, np.int64, len(self))
+        return np.asarray(self.keys)
+
     def part(self, first: int, last: int) -> "TextStore":
         """The texts, or what there is of them, from byte `first` up to byte `last`."""
         inside = self.offsets[(self.offsets > first) & (self.offsets < last)]
         offsets = np.concatenate([[first], inside, [last]]).astype(np.int64)
         digest = hashlib.sha256(f"{self.digest} {first} {last}".encode()).hexdigest()[:32]
         return TextStore(self.data, offsets, digest, cache=self.cache)
+
+
+def _key(pieces: Iterable[bytes]) -> int:
+    key = hashlib.blake2b(digest_size=8)
+    for piece in pieces:
+        key.update(b" ".join(piece.split()))
+    return int.from_bytes(key.digest(), "little", signed=True)
 
 
 def _write(texts: Iterable[str | Iterable[str]], out: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:

@@ -96,8 +96,8 @@ class TextExamples(Examples):
 
     def content_keys(self) -> NDArray[np.int64]:
         """64 bits of a hash of each text, blanks at its ends and between words counted once: copies are found by it."""
-        if isinstance(self._texts, TextStore) and self._texts.keys is not None and self._seconds is None:
-            return np.asarray(self._texts.keys)
+        if isinstance(self._texts, TextStore) and self._seconds is None:
+            return self._texts.content_keys()
         seconds = self._seconds or [""] * len(self._texts)
         joined = (" ".join(f"{a} {b}".split()) for a, b in zip(self._texts, seconds, strict=True))
         digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in joined)
