@@ -58,6 +58,11 @@ def best_fit(lengths: Sequence[int], row_len: int) -> list[list[int]]:
     return rows
 
 
+def _longest_first(lengths: NDArray[np.integer], order: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    """Pieces by falling length, which is `most` at most; equal ones in the order given."""
+    return order[np.argsort(most - lengths[order], kind="stable")]
+
+
 class TokenStore(Protocol):
     """Documents as tokens behind one another, in memory or mapped from disk."""
 
@@ -119,31 +124,36 @@ class PackedDocuments(Examples):
         # A document's last token has no successor: a piece of it alone would teach a language model nothing.
         counts = np.maximum(ends - begins - int(next_token), 0)
         pieces = -(-counts // seq_len)
-        owner = np.repeat(np.arange(len(numbers)), pieces)
-        within = np.arange(len(owner)) - np.repeat(pieces.cumsum() - pieces, pieces)
-        self._starts = begins[owner] + within * seq_len
-        self._ends = ends[owner]  # of the whole document
-        self._lengths = np.minimum(self._ends - self._starts, seq_len)
+        first = np.repeat(pieces.cumsum() - pieces, pieces)  # number of its document's first piece
+        self._starts = np.repeat(begins, pieces) + (np.arange(len(first)) - first) * seq_len
+        left = np.repeat(ends, pieces) - self._starts  # tokens of the document from here on
+        self._lengths = np.minimum(left, seq_len).astype(np.uint16 if seq_len < 1 << 16 else np.int32)
+        self._goes_on = left > seq_len  # whether a token of the same document follows
+        del first, left
         if not len(self._lengths):
             raise DataError(f"No document has {1 + int(next_token)} tokens: there is nothing to learn from.")
-        # Longest first; among equals a stable order, which a pass replaces by one of its own.
-        self._by_length = np.argsort(-self._lengths, kind="stable")
-        self._rows = best_fit(self._lengths[self._by_length].tolist(), seq_len)
+        # Longest first; among equals a stable order, which a pass replaces by one of its own. Place -> piece.
+        self._order = _longest_first(self._lengths, np.arange(len(self._lengths), dtype=np.int32), seq_len)
+        self._whole = int((self._lengths == seq_len).sum())  # pieces that fill a row; the others are packed behind them
+        self._shared = best_fit(self._lengths[self._order[self._whole :]].tolist(), seq_len)
         self._chosen = chosen
-        self._order = self._by_length  # place -> piece
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._whole + len(self._shared)
+
+    def _places(self, row: int) -> list[int]:
+        """Which places of the order a row holds."""
+        return [row] if row < self._whole else [self._whole + place for place in self._shared[row - self._whole]]
 
     @property
     def fill(self) -> float:
         """Share of all rows that documents fill."""
-        return float(self._lengths.sum()) / (len(self._rows) * self.seq_len)
+        return float(self._lengths.sum()) / (len(self) * self.seq_len)
 
     def at_epoch(self, seed: int, epoch: int) -> "PackedDocuments":
-        drawn = permutation(len(self._lengths), seed, "packing", epoch).numpy()
+        drawn = permutation(len(self._lengths), seed, "packing", epoch).numpy().astype(np.int32)
         other = copy.copy(self)
-        other._order = drawn[np.argsort(-self._lengths[drawn], kind="stable")]
+        other._order = _longest_first(self._lengths, drawn, self.seq_len)
         return other
 
     def collate(self, indices: Tensor) -> Batch:
@@ -153,13 +163,13 @@ class PackedDocuments(Examples):
         held = self.store.tokens
         for row, number in enumerate(indices.tolist()):
             at = 0
-            for document, place in enumerate(self._rows[number]):
+            for document, place in enumerate(self._places(number)):
                 piece = self._order[place]
                 start, length = int(self._starts[piece]), int(self._lengths[piece])
                 tokens[row, at : at + length] = held[start : start + length]
                 documents[row, at : at + length] = document
                 if self.next_token:
-                    known = min(length, int(self._ends[piece]) - start - 1)
+                    known = length if self._goes_on[piece] else length - 1
                     labels[row, at : at + known] = held[start + 1 : start + 1 + known]
                 at += length
         made = {"tokens": torch.from_numpy(tokens), "documents": torch.from_numpy(documents), "sample_ids": indices}
