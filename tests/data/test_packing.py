@@ -42,7 +42,8 @@ def runs(rows: dict[str, Tensor]) -> list[list[int]]:
 def test_best_fit_leaves_little_room_and_never_too_little(longest: int, factor: float) -> None:
     draw = random.Random(1)
     lengths = sorted((draw.randrange(1, longest + 1) for _ in range(2_000)), reverse=True)
-    rows = best_fit(lengths, 64)
+    found = best_fit(lengths, 64)
+    rows = [found.row(number) for number in range(len(found))]
     assert sorted(place for row in rows for place in row) == list(range(2_000))
     assert max(sum(lengths[place] for place in row) for row in rows) <= 64
     assert len(rows) <= 1 + factor * sum(lengths) / 64

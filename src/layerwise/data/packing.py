@@ -10,7 +10,9 @@ Shapes: B rows, T tokens a row.
 import bisect
 import copy
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,37 +27,55 @@ from layerwise.ops.packed_attention import FILLING
 from layerwise.ops.random import permutation
 
 
-def best_fit(lengths: Sequence[int], row_len: int) -> list[list[int]]:
-    """Rows as lists of positions in `lengths`: each goes where it leaves the least room, else into a new row.
+@dataclass(frozen=True)
+class Rows:
+    """Lists of places behind one another: row r is `places[starts[r] : starts[r + 1]]`."""
+
+    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def row(self, number: int) -> list[int]:
+        """The places of one row, ascending."""
+        return self.places[self.starts[number] : self.starts[number + 1]].tolist()
+
+
+def best_fit(lengths: Iterable[int], row_len: int) -> Rows:
+    """Positions in `lengths` as rows: each goes where it leaves the least room, else into a new row.
 
     Args:
         lengths: in descending order, each from 1 to `row_len`.
         row_len: tokens a row holds.
 
     Example:
-        >>> best_fit([6, 5, 3, 2, 2], 8)
+        >>> rows = best_fit([6, 5, 3, 2, 2], 8)
+        >>> [rows.row(number) for number in range(len(rows))]
         [[0, 3], [1, 2], [4]]
     """
-    rows: list[list[int]] = []
-    open_rows: dict[int, list[int]] = {}  # room left -> rows that have so much
+    chosen, count = array("q"), 0  # the row of each position
+    open_rows: dict[int, array[int]] = {}  # room left -> rows that have so much
     rooms: list[int] = []  # keys of it, ascending
-    for place, length in enumerate(lengths):
+    for length in lengths:
         at = bisect.bisect_left(rooms, length)
         if at < len(rooms):
             room = rooms[at]
             row = open_rows[room].pop()
             if not open_rows[room]:
                 del open_rows[room], rooms[at]
-            rows[row].append(place)
         else:
-            room, row = row_len, len(rows)
-            rows.append([place])
+            room, row = row_len, count
+            count += 1
+        chosen.append(row)
         if left := room - length:
             if left not in open_rows:
-                open_rows[left] = []
+                open_rows[left] = array("q")
                 bisect.insort(rooms, left)
             open_rows[left].append(row)
-    return rows
+    numbers = np.frombuffer(chosen, np.int64) if chosen else np.zeros(0, np.int64)
+    starts = np.concatenate([[0], np.bincount(numbers, minlength=count).cumsum()]).astype(np.int64)
+    return Rows(np.argsort(numbers, kind="stable"), starts)
 
 
 def _longest_first(lengths: NDArray[np.integer], order: NDArray[np.int32], most: int) -> NDArray[np.int32]:
@@ -135,7 +155,7 @@ class PackedDocuments(Examples):
         # Longest first; among equals a stable order, which a pass replaces by one of its own. Place -> piece.
         self._order = _longest_first(self._lengths, np.arange(len(self._lengths), dtype=np.int32), seq_len)
         self._whole = int((self._lengths == seq_len).sum())  # pieces that fill a row; the others are packed behind them
-        self._shared = best_fit(self._lengths[self._order[self._whole :]].tolist(), seq_len)
+        self._shared = best_fit(map(int, self._lengths[self._order[self._whole :]]), seq_len)
         self._chosen = chosen
 
     def __len__(self) -> int:
@@ -143,7 +163,7 @@ class PackedDocuments(Examples):
 
     def _places(self, row: int) -> list[int]:
         """Which places of the order a row holds."""
-        return [row] if row < self._whole else [self._whole + place for place in self._shared[row - self._whole]]
+        return [row] if row < self._whole else [self._whole + place for place in self._shared.row(row - self._whole)]
 
     @property
     def fill(self) -> float:
