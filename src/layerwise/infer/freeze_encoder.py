@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.core.errors import UnsupportedError
+from layerwise.infer.pack_linear import PackedLinear
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.encoder_block import EncoderBlock
 from layerwise.nn.text_encoder import TextEncoder
@@ -22,29 +23,6 @@ from layerwise.ops.packed_attention import packed_attention
 from layerwise.ops.padding import TokenRows
 
 _FEW_KEYS = 512  # from here on the fused kernel is as fast, and holds no scores
-_TOKENS = 1024  # that weights are laid out for; others give the same result
-
-
-class PackedLinear(nn.Module):
-    """x W^T + b, with GELU or a sum inside the product.
-
-    Args:
-        weight, bias: [O, I] and [O], on a CPU.
-
-    Shape:
-        x [N, I], other [N, O] -> [N, O].
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TOKENS)
-        self.bias = bias
-
-    def forward(self, x: Tensor, other: Tensor | None = None, gelu: str | None = None) -> Tensor:
-        if other is not None:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
-        kind = ("none", "") if gelu is None else ("gelu", gelu)
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, kind[0], [], kind[1])
 
 
 class FrozenBlock(nn.Module):

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from layerwise.core.errors import UnsupportedError
 from layerwise.nn.tied_output import TiedOutput
 
-_ROWS = 256  # that weights are laid out for; other numbers of rows give the same result
+_ROWS = 1024  # that weights are laid out for; other numbers of rows give the same result
 
 
 class PackedLinear(nn.Module):
-    """`x W^T + b`.
+    """`x W^T + b`, with GELU or a sum inside the product.
 
     Args:
         weight, bias: [O, I] and [O] or None, on a CPU.
 
     Shape:
-        x [*, I] -> [*, O].
+        x [*, I], other [*, O] -> [*, O].
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -32,8 +32,11 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
         self.bias = None if bias is None else bias.detach()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+    def forward(self, x: Tensor, other: Tensor | None = None, gelu: str | None = None) -> Tensor:
+        if other is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
+        kind = ("none", "") if gelu is None else ("gelu", gelu)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, kind[0], [], kind[1])
 
 
 class _PackedOutput(nn.Module):
