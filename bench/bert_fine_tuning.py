@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.measure import OURS, Calibration, Contender, Goal, Workload
 from bench.pace import Pace
+from bench.paced_recipe import train_paced
 from bench.peers import peer
 
 BATCH, LENGTH, WORDS, RATE = 8, 128, 1000, 5e-5
@@ -67,25 +68,10 @@ def parameters(network: nn.Module) -> float:
 
 def recipe(pace: Pace, data: str, batch_size: int, window: int, **options: Any) -> None:
     """Train here, `window` steps a window."""
-    from layerwise.api.configure import configure
-    from layerwise.train.build import build
-    from layerwise.train.loop import Hooks, Trainer
-
-    class Paced(Hooks):
-        def on_step(self, trainer: Trainer) -> None:
-            if trainer.step == 1:
-                pace.first()
-            elif trainer.step == WARM_UP:
-                pace.ready(parameters(session.network), session.precision)
-            elif trainer.step > WARM_UP and (trainer.step - WARM_UP) % window == 0:
-                pace.window(window)
-
-    overrides: dict[str, Any] = {"data": data, "batch_size": batch_size, "epochs": 1_000_000}
-    overrides |= {"optimizer.lr": RATE, "eval.every_epochs": None, "schedule": "constant"}
+    overrides: dict[str, Any] = {"data": data, "batch_size": batch_size, "optimizer.lr": RATE}
     overrides |= {"model": "bert-base-uncased", "model.vocab_size": None, "task.tokenizer": "wordpiece"}
     overrides |= {"task.vocab_size": 4 * WORDS, "task.max_tokens": LENGTH, **options}
-    session = build(configure("text_fine_tuning", overrides.items()).recipe)
-    session.trainer(0, 0, [Paced()]).fit()
+    train_paced(pace, "text_fine_tuning", overrides, warm_up=WARM_UP, window=window, check=parameters)
 
 
 def ours(pace: Pace) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from bench.measure import OURS, Calibration, Contender, Goal, Workload
 from bench.pace import NotRunError, Pace
+from bench.paced_recipe import train_paced
 from bench.peers import peer
 
 BATCH, CLASSES, RATE, MOMENTUM = 128, 10, 0.01, 0.9
@@ -42,23 +43,6 @@ def unpack(folder: str) -> Path:
 
 
 def ours(pace: Pace) -> None:
-    from layerwise.api.configure import configure
-    from layerwise.train.build import build
-    from layerwise.train.loop import Hooks, Trainer
-
-    class Paced(Hooks):
-        def __init__(self) -> None:
-            self.first = 0.0
-
-        def on_step(self, trainer: Trainer) -> None:
-            if trainer.step == 1:
-                self.first = trainer.last_loss
-                pace.first()
-            elif trainer.step == WARM_UP:
-                pace.ready(self.first, note)
-            elif trainer.step > WARM_UP and trainer.step % WINDOW == 0:
-                pace.window(WINDOW)
-
     with tempfile.TemporaryDirectory() as folder:
         overrides: dict[str, Any] = {
             "model": "resnet18",
@@ -68,15 +52,10 @@ def ours(pace: Pace) -> None:
             "optimizer": "SGD",
             "optimizer.lr": RATE,
             "optimizer.momentum": MOMENTUM,
-            "schedule": "constant",
             "objective.label_smoothing": 0.0,
-            "epochs": 1_000_000,
             "batch_size": BATCH,
-            "eval.every_epochs": None,
         }
-        session = build(configure("image_classification", overrides.items()).recipe)
-        note = f"{session.precision}{', channels_last' if session.choices['channels_last'] else ''}"
-        session.trainer(0, 0, [Paced()]).fit()
+        train_paced(pace, "image_classification", overrides, warm_up=WARM_UP, window=WINDOW)
 
 
 def _network() -> nn.Module:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.measure import OURS, Calibration, Contender, Goal, Workload
 from bench.pace import NotRunError, Pace
+from bench.paced_recipe import train_paced
 
 STREAMS, LENGTH, WORDS, UNITS, LAYERS = 20, 35, 33_278, 650, 2
 RATE, CLIP, DROPOUT = 1.0, 0.25, 0.5
@@ -34,23 +35,6 @@ def _text() -> str:
 
 
 def ours(pace: Pace) -> None:
-    from layerwise.api.configure import configure
-    from layerwise.train.build import build
-    from layerwise.train.loop import Hooks, Trainer
-
-    class Paced(Hooks):
-        def __init__(self) -> None:
-            self.first = 0.0
-
-        def on_step(self, trainer: Trainer) -> None:
-            if trainer.step == 1:
-                self.first = trainer.last_loss
-                pace.first()
-            elif trainer.step == WARM_UP:
-                pace.ready(self.first, session.precision)
-            elif trainer.step > WARM_UP and (trainer.step - WARM_UP) % WINDOW == 0:
-                pace.window(WINDOW)
-
     _text()  # or not run
     overrides: dict[str, Any] = {
         "model.vocab_size": WORDS,
@@ -62,13 +46,9 @@ def ours(pace: Pace) -> None:
         "optimizer": "SGD",
         "optimizer.lr": RATE,
         "optimizer.momentum": 0.0,
-        "schedule": "constant",
         "clip": CLIP,
-        "epochs": 1_000_000,
-        "eval.every_epochs": None,
     }
-    session = build(configure("lstm_wikitext2", overrides.items()).recipe)
-    session.trainer(0, 0, [Paced()]).fit()
+    train_paced(pace, "lstm_wikitext2", overrides, warm_up=WARM_UP, window=WINDOW)
 
 
 class Plain(nn.Module):

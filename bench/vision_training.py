@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.measure import OURS, Calibration, Contender, Goal, Workload
 from bench.pace import Pace
+from bench.paced_recipe import train_paced
 from bench.peers import peer
 
 BATCH, SIDE, CLASSES, SMOOTHING, RATE = 16, 224, 1000, 0.1, 1e-4
@@ -57,30 +58,9 @@ class Made:
 
 
 def _recipe(pace: Pace, model: str) -> None:
-    from layerwise.api.configure import configure
-    from layerwise.train.build import build
-    from layerwise.train.loop import Hooks, Trainer
-
-    class Paced(Hooks):
-        def __init__(self) -> None:
-            self.first = 0.0
-
-        def on_step(self, trainer: Trainer) -> None:
-            if trainer.step == 1:
-                self.first = trainer.last_loss
-                pace.first()
-            elif trainer.step == WARM_UP:
-                pace.ready(self.first, note)
-            elif trainer.step > WARM_UP:
-                pace.window(1)
-
-    overrides: dict[str, Any] = {"data": f"{__name__}:Made", "batch_size": BATCH, "epochs": 1_000_000}
-    overrides |= {"optimizer.lr": RATE, "objective.label_smoothing": SMOOTHING, "eval.every_epochs": None}
-    overrides |= {"model": model, "schedule": "constant"}
-    session = build(configure("image_classification", overrides.items()).recipe)
-    trainer = session.trainer(0, 0, [Paced()])
-    note = f"{session.precision}{', channels_last' if session.choices['channels_last'] else ''}"
-    trainer.fit()
+    overrides: dict[str, Any] = {"data": f"{__name__}:Made", "batch_size": BATCH, "model": model}
+    overrides |= {"optimizer.lr": RATE, "objective.label_smoothing": SMOOTHING}
+    train_paced(pace, "image_classification", overrides, warm_up=WARM_UP)
 
 
 def ours_resnet(pace: Pace) -> None:
