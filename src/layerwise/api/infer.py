@@ -114,9 +114,9 @@ def _prepared(network: torch.nn.Module, task: Task) -> torch.nn.Module:
             return freeze(network)
         if isinstance(network, EncoderDecoder):
             return pack_linears(network)
+        return network
     except UnsupportedError:
-        pass  # as it is, then: the same results, later
-    return network
+        return network  # the same results, later
 
 
 def _as_trained(data: Component, task: Task) -> Component:

@@ -146,16 +146,19 @@ def _write(texts: Iterable[str | Iterable[str]], out: Any) -> tuple[NDArray[np.i
     """Give the UTF-8 of texts to `out`, a piece at a time; offsets, keys and digest of them."""
     offsets, keys, total = array("q", [0]), array("q"), 0
     digest = hashlib.sha256()
-    for text in texts:
-        key = hashlib.blake2b(digest_size=8)
-        for piece in (text,) if isinstance(text, str) else text:
+
+    def written(pieces: Iterable[str]) -> Iterator[bytes]:
+        nonlocal total
+        for piece in pieces:
             encoded = piece.encode()
             out(encoded)
             digest.update(encoded)
             total += len(encoded)
-            key.update(b" ".join(encoded.split()))
+            yield encoded
+
+    for text in texts:
+        keys.append(_key(written((text,) if isinstance(text, str) else text)))
         offsets.append(total)
-        keys.append(int.from_bytes(key.digest(), "little", signed=True))
     made = np.frombuffer(offsets, np.int64)
     digest.update(made.tobytes())
     return made, np.frombuffer(keys, np.int64), digest.hexdigest()[:32]
