@@ -1,6 +1,7 @@
 """Packed batches of text tasks: what is learned from and measured is that of separate rows."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,8 +90,10 @@ def _raw(pairs: bool) -> dict[str, torch.Tensor]:
     return {"text": examples("tagger", pairs).collate(torch.arange(9))["text"]}
 
 
-def test_a_network_that_does_not_take_packed_texts_is_refused() -> None:
-    options = {"task.packed": True, "task.tokenizer": "wordpiece", "data": "sst", "model": "fasttext"}
+def test_a_network_that_does_not_take_packed_texts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n" + "so good,+\nso dull,-\n" * 20)
+    options = {"task.packed": True, "task.tokenizer": "wordpiece", "model": "fasttext"}
+    options |= {"data": "text_table", "data.root": str(tmp_path / "reviews.csv")}
     recipe = configure("text_fine_tuning", options.items()).recipe
     nothing: list[nn.Module] = []
     with pytest.raises(ConfigError, match="does not take packed texts"):
