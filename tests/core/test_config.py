@@ -1,6 +1,6 @@
 """The strict configuration: types, ranges, suggestions, swaps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -12,8 +12,10 @@ from layerwise.core.config import (
     PositiveInt,
     Range,
     apply_overrides,
+    component,
     merge,
     parse,
+    parse_component,
     read_yaml,
     to_tree,
     write_yaml,
@@ -197,3 +199,46 @@ def test_an_entry_of_a_preset_s_list_is_changed_by_its_number() -> None:
     assert changed.layers[0][0].excitatory == plain.layers[0][0].excitatory
     with pytest.raises(ConfigError, match=r"no entry '7'"):
         configure("mcculloch_pitts_and", [("model.layers.7.0.threshold", "1")])
+
+
+def test_a_part_that_only_the_preset_names_is_changed_by_its_options() -> None:
+    """The recipe names the model, the preset names the model's parts, and a part's own preset has the other options."""
+    changed = configure("latent_diffusion", [("model.text_encoder.vocab_size", "300")]).recipe.model.config
+    plain = configure("latent_diffusion").recipe.model.config
+    assert changed.text_encoder.name == plain.text_encoder.name == "clip-text-small"
+    assert changed.text_encoder.config == replace(plain.text_encoder.config, vocab_size=300)
+    assert (changed.vae, changed.unet) == (plain.vae, plain.unet)
+
+
+def test_a_part_s_own_options_of_a_preset_stand_beside_those_changed() -> None:
+    overrides = [("model", "latent-diffusion-tiny"), ("model.vae.num_groups", "2")]
+    vae = configure("latent_diffusion", overrides).recipe.model.config.vae.config
+    assert (vae.latent_channels, vae.num_groups) == (4, 2)  # the preset's own, the change
+
+
+def test_a_part_that_is_named_starts_from_its_own_defaults() -> None:
+    """`latent-diffusion-tiny` changes an option of its autoencoder; a person who names one gets it as it is."""
+    overrides = [("model", "latent-diffusion-tiny"), ("model.vae", "autoencoder-kl-tiny")]
+    vae = configure("latent_diffusion", overrides).recipe.model.config.vae.config
+    assert vae == parse_component("model", "autoencoder-kl-tiny", "model").config
+    assert (
+        vae.latent_channels
+        != configure("latent_diffusion", overrides[:1]).recipe.model.config.vae.config.latent_channels
+    )
+
+
+def test_a_wrong_key_of_a_part_that_only_the_preset_names_is_refused_with_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"model\.text_encoder\.vocab_sise.*'vocab_size'"):
+        configure("latent_diffusion", [("model.text_encoder.vocab_sise", "300")])
+
+
+def test_an_entry_of_a_preset_s_list_of_components_is_changed_by_its_name() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Training:
+        optimizers: tuple[Annotated[Component, Kind("optimizer")], ...] = (
+            component("AdamW", lr=0.5, beta1=0.7),
+            component("SGD"),
+        )
+
+    adam, sgd = parse(Training, {"optimizers": {"AdamW": {"lr": "0.25"}}}).optimizers
+    assert (adam.config.lr, adam.config.beta1, sgd.name) == (0.25, 0.7, "SGD")

@@ -187,7 +187,7 @@ def merge(base: Any, overlay: Any, notes: list[str], where: str = "") -> Any:
 
 
 def _list_index(items: list[Any], key: str, where: str) -> int:
-    names = [item.get("name", "") if isinstance(item, Mapping) else "" for item in items]
+    names = [item.get("name", "") if isinstance(item, Mapping) else getattr(item, "name", "") for item in items]
     if key in names:
         return names.index(key)
     if key.isdigit() and int(key) < len(items):
@@ -271,7 +271,7 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
         target: a dataclass, a scalar type, Literal, tuple, dict, Optional, Annotated with `Range` or `Kind`.
         tree: plain values; strings are read by the target's type.
         where: dotted path, for messages.
-        base: for dataclasses and tuples, one whose values stand where the tree has none.
+        base: for dataclasses, tuples and components, one whose values stand where the tree has none.
         trust: whether a component may be code of the user's own (`package.module:Class`).
 
     Raises:
@@ -280,7 +280,7 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
     """
     origin, args = get_origin(target), get_args(target)
     if origin is Annotated:
-        return _parse_annotated(args, tree, where, trust)
+        return _parse_annotated(args, tree, where, base, trust)
     if target is Any:
         return tree
     if origin in (Union, types.UnionType):
@@ -305,10 +305,10 @@ def parse(target: Any, tree: Any, where: str = "", *, base: Any = None, trust: b
     return _parse_scalar(target, tree, where)
 
 
-def _parse_annotated(args: tuple[Any, ...], tree: Any, where: str, trust: bool) -> Any:
+def _parse_annotated(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust: bool) -> Any:
     for mark in args[1:]:
         if isinstance(mark, Kind):
-            return parse_component(mark.name, tree, where, trust=trust)
+            return parse_component(mark.name, tree, where, base=base, trust=trust)
     bounds = [mark for mark in args[1:] if isinstance(mark, Range)]
     rule = f" {bounds[0]}" if bounds else ""
     try:
@@ -416,8 +416,7 @@ def parse_dataclass(target: type, tree: Any, where: str = "", *, base: Any = Non
         here = f"{where}.{entry.name}" if where else entry.name
         standing = getattr(base, entry.name) if base is not None else discovery.field_default(entry)
         if entry.name in tree:
-            whole = is_dataclass(standing) and not isinstance(standing, type | Component)
-            nested = standing if whole or isinstance(standing, tuple) else None
+            nested = standing if is_dataclass(standing) or isinstance(standing, tuple) else None
             values[entry.name] = parse(hints[entry.name], tree[entry.name], here, base=nested, trust=trust)
         elif base is not None or not isinstance(standing, type(discovery.MISSING)):
             values[entry.name] = (
@@ -448,27 +447,39 @@ def _reject_unknown(tree: Mapping[str, Any], known: list[str], where: str, owner
             raise ConfigError(f"Unknown key {full!r}: {where or owner} has no {key!r}.{did_you_mean(str(key), known)}")
 
 
-def parse_component(kind: str, tree: Any, where: str, *, trust: bool = False) -> Component:
-    """A resolved component from its name, a mapping with `name` and options, or another component."""
+def parse_component(
+    kind: str, tree: Any, where: str, *, base: Component | None = None, trust: bool = False
+) -> Component:
+    """A resolved component from its name, a mapping with `name` and options, or another component.
+
+    Options without a name change `base`, the component that stands there.
+    """
     if isinstance(tree, str) and tree.lstrip()[:1] == "{":
         tree = read_yaml(tree, where)
     tree = to_tree(tree) if isinstance(tree, Component) else _as_node(tree)
     if not isinstance(tree, Mapping):
         raise _wrong(where, tree, f"the name of a {kind}, or {{name: ..., options}}")
-    if "name" not in tree:
+    if "name" in tree:
+        name = str(tree["name"])
+        defaults, given = _defaults_of(kind, name, where, trust), {}
+    elif base is not None:
+        standing = parse_component(kind, base, where, trust=trust)
+        name, defaults, given = standing.name, standing.config, standing.options
+    else:
         _reject_unknown(tree, ["name"], where, where)
         raise ConfigError(f"{where}: which {kind}? Give its name: {where}=NAME.")
-    name = str(tree["name"])
+    options = {key: value for key, value in tree.items() if key != "name"}
+    _reject_unknown(options, [*(f.name for f in fields(defaults)), "name"], where, f"{kind} {name}")
+    config = parse_dataclass(type(defaults), options, where, base=defaults, trust=trust)
+    return Component(name, {**given, **options}, kind, config)
+
+
+def _defaults_of(kind: str, name: str, where: str, trust: bool) -> Any:
     if ":" in name and not trust:
         raise ConfigError(
             f"{where}={name}: code of your own is run only when asked for. Add --trust-code if you trust it."
         )
     try:
-        found = discovery.spec(kind, name)
+        return discovery.spec(kind, name).defaults
     except ConfigError as error:
         raise ConfigError(f"{where}={name}: {error}") from error
-    options = {key: value for key, value in tree.items() if key != "name"}
-    known = [f.name for f in fields(found.defaults)]
-    _reject_unknown(options, [*known, "name"], where, f"{kind} {name}")
-    config = parse_dataclass(type(found.defaults), options, where, base=found.defaults, trust=trust)
-    return Component(name, options, kind, config)

@@ -6,10 +6,6 @@ from typing import Any
 from layerwise.core.config import Component, component
 from layerwise.train.recipe import EMA, Eval, Recipe, Stage
 
-_VAE = component("autoencoder-kl-small", widths=(16, 32, 64), num_groups=8, scaling_factor=0.6)
-_UNET = component("latent-unet-small", attention=(False, True))
-_TEXT = component("clip-text-small")
-
 
 def latent_diffusion() -> Recipe:
     """64 x 64 pictures of what a caption says, learned from a folder of pictures with captions: `data.root=./photos`,
@@ -17,7 +13,11 @@ def latent_diffusion() -> Recipe:
     """
     return Recipe(
         task=_task(evaluated=64),
-        model=component("latent-diffusion-small", vae=_VAE, unet=_UNET, text_encoder=_TEXT),
+        model=component(
+            "latent-diffusion-small",
+            vae={"widths": (16, 32, 64), "num_groups": 8, "scaling_factor": 0.6},
+            unet={"attention": (False, True)},
+        ),
         data=component("pictures", size=(64, 64)),
         objective=component("denoising", process={"schedule": "cosine", "prediction": "v"}, min_snr=5.0),
         optimizer=component("AdamW", lr=1e-3, weight_decay=0.0),
