@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 SMALL = (
-    "data.size=[16,16]", "model.vae={name: autoencoder-kl-tiny, latent_channels: 4, in_channels: null}",
+    "data.size=16", "model.vae={name: autoencoder-kl-tiny, latent_channels: 4, in_channels: null}",
     "model.unet=latent-unet-tiny", "model.text_encoder={name: clip-text-tiny, vocab_size: null, max_seq_len: 32}",
     "task.sampler.steps=3", "task.evaluated=8", "stages.autoencoder.epochs=0.2", "stages.diffusion.epochs=0.2",
     "batch_size=8",
@@ -65,7 +65,7 @@ def test_captioned_pictures_train_a_generator_that_draws_what_is_asked(
         "between": ("--prompt", "a patch number 3", "-n", 4, "--interpolate"),
         "from": ("--prompt", "a patch", "--image", captioned / "001.png", "--strength", 0.5),
         "away": ("--prompt", "a patch", "--negative", "a picture", "--sampler", "ddim", "--steps", 2),
-        "wide": ("--size", 16, 32, "--tile", 16),
+        "wide": ("--size", "16,32", "--tile", 16),
     }
     for name, options in makes.items():
         done = layerwise("generate", "run", *options, "--seed", 1, "-o", name)

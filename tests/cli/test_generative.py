@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SMALL = ("data.size=16,16", "model.channel_base=64", "model.channel_max=8", "model.latent_size=8", "model.style_size=8")
+SMALL = ("data.size=16", "model.channel_base=64", "model.channel_max=8", "model.latent_size=8", "model.style_size=8")
 
 
 @pytest.fixture

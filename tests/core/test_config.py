@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from layerwise.api.configure import configure, flatten, load_recipe, recipe_names
+from layerwise.core import discovery
 from layerwise.core.config import (
     Component,
     Kind,
+    PictureSize,
     PositiveInt,
     Range,
     apply_overrides,
@@ -39,6 +41,7 @@ class Outer:
     sizes: tuple[int, ...] = (1, 2)
     pair: tuple[int, float] | None = None
     table: dict[str, float] | None = None
+    picture: PictureSize | None = None
     optimizer: Annotated[Component, Kind("optimizer")] = Component("AdamW")
 
 
@@ -54,6 +57,11 @@ class Outer:
         ({"sizes": "3,4,5"}, "sizes", (3, 4, 5)),
         ({"sizes": "[3, 4]"}, "sizes", (3, 4)),
         ({"sizes": []}, "sizes", ()),
+        ({"picture": "32"}, "picture", (32, 32)),
+        ({"picture": 32}, "picture", (32, 32)),
+        ({"picture": "24,32"}, "picture", (24, 32)),
+        ({"picture": "[24, 32]"}, "picture", (24, 32)),
+        ({"picture": "none"}, "picture", None),
         ({"pair": ["1", "2.5"]}, "pair", (1, 2.5)),
         ({"table": "{x: 1e-2}"}, "table", {"x": 0.01}),
         ({"inner": "{width: 9}"}, "inner.width", 9),
@@ -80,6 +88,9 @@ def test_values_are_read_by_the_targets_type(tree: dict[str, Any], path: str, va
         ({"mode": "c"}, ("mode=c", "'a' or 'b'")),
         ({"sizes": "1,x"}, ("sizes.1=x", "a whole number")),
         ({"pair": "1"}, ("pair", "a list of 2 values")),
+        ({"picture": "0"}, ("picture=0", "a whole number >= 1")),
+        ({"picture": "big"}, ("picture=big", "a whole number >= 1")),
+        ({"picture": "1,2,3"}, ("picture=1,2,3", "a list of 2 values")),
         ({"inner": "3"}, ("inner=3", "a mapping")),
         ({"optimizer": "AdmW"}, ("optimizer=AdmW", "'AdamW'")),
         ({"optimizer": {"name": "SGD", "momentun": 1}}, ("optimizer.momentun", "'momentum'")),
@@ -90,6 +101,20 @@ def test_wrong_values_name_field_value_and_rule(tree: dict[str, Any], words: tup
         parse(Outer, tree)
     for word in words:
         assert word in str(caught.value)
+
+
+def picture_sizes() -> list[str]:
+    """Every component of the package with a `size` of pictures."""
+    data = [f"data.{name}" for name in discovery.catalogue("data") if name != "shapes"]  # squares only
+    named = [*data, *(f"transform.{name}" for name in discovery.catalogue("transform"))]
+    return [name for name in named if hasattr(discovery.spec(*name.split(".")).defaults, "size")]
+
+
+@pytest.mark.parametrize("name", picture_sizes())
+def test_one_number_is_a_square_wherever_pictures_have_a_size(name: str) -> None:
+    kind, _, component_name = name.partition(".")
+    assert parse_component(kind, {"name": component_name, "size": "40"}, kind).config.size == (40, 40)
+    assert parse_component(kind, {"name": component_name, "size": "40,48"}, kind).config.size == (40, 48)
 
 
 def test_yaml_text_gives_the_same_values_back() -> None:

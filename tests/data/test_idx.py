@@ -148,7 +148,7 @@ def test_digits_split_does_not_follow_the_seed() -> None:
 
 
 def test_digits_can_be_enlarged() -> None:
-    train = Digits(DigitsConfig(size=24)).splits().train
+    train = Digits(DigitsConfig(size=(24, 24))).splits().train
     assert train is not None
     assert train.collate(torch.tensor([0]))["image"].shape == (1, 1, 24, 24)
 

@@ -324,7 +324,7 @@ def test_sizes_that_differ_become_a_square_and_are_told(tmp_path: Path) -> None:
             (tmp_path / name / f"{i}.png").write_bytes(png(noise(*size)))
     splits = load(tmp_path)
     assert splits.facts["image_size"] == (24, 24)  # median of 30, 30, 30, 24, 24, 24 is 27, down to a multiple of 8
-    assert "data.size=24,24" in splits.warnings[0]
+    assert "data.size=24 " in splits.warnings[0]
     assert load(tmp_path, size=(12, 16)).facts["image_size"] == (12, 16)
 
 

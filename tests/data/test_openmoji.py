@@ -46,7 +46,7 @@ def write_set(folder: Path, *, archive: bool) -> None:
 @pytest.mark.parametrize("archive", [False, True])
 def test_drawings_lie_on_white_and_have_captions_and_sub_groups(archive: bool, tmp_path: Path) -> None:
     write_set(tmp_path / "set", archive=archive)
-    splits = OpenMoji(OpenMojiConfig(root=str(tmp_path / "set"), size=8)).splits()
+    splits = OpenMoji(OpenMojiConfig(root=str(tmp_path / "set"), size=(8, 8))).splits()
     assert splits.train is not None
     batch = splits.train.collate(torch.arange(len(splits.train)))
     assert [text.decode() for text in unpack_texts(batch["text"])] == ["grinning face", "cat face"]

@@ -72,7 +72,7 @@ def test_numbers_of_objects_range_from_none_to_the_most_and_all_classes_occur() 
 
 
 def test_no_later_box_covers_too_much_of_an_earlier_one() -> None:
-    config = ShapesConfig(max_hidden=0.3, max_objects=8, size=(8, 40))
+    config = ShapesConfig(max_hidden=0.3, max_objects=8, extent=(8, 40))
     _, boxes, _, taken = draw_shapes(config, torch.arange(100))
     pairs = 0
     for i in range(100):
@@ -94,5 +94,5 @@ def test_fingerprint_tells_pictures_apart() -> None:
 
 
 def test_sizes_that_do_not_fit_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="image_size=32"):
-        ShapesConfig(image_size=32, size=(10, 40))
+    with pytest.raises(ConfigError, match="size=32"):
+        ShapesConfig(size=32, extent=(10, 40))

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from layerwise.core import discovery
-from layerwise.core.config import PositiveInt, Tree, parse, parse_component
+from layerwise.core.config import PictureSize, Tree, parse, parse_component
 from layerwise.core.errors import ConfigError
 from layerwise.interop.layouts import Checkpoint, assumed_preprocessing, recognise, resolved
 from layerwise.interop.preprocessing import Preprocessing
@@ -140,7 +140,7 @@ def _with_preprocessing(tree: Tree, preprocessing: Preprocessing, given: Tree, s
     fit, resized, channels = preprocessing.fit, preprocessing.resized(), len(preprocessing.mean)
     size = fit.size
     if own["data"].get("size") is not None:  # another size, and the same share of the picture
-        size = parse(tuple[PositiveInt, PositiveInt], own["data"]["size"], "data.size")
+        size = parse(PictureSize, own["data"]["size"], "data.size")
         resized = tuple(round(r * new / old) for r, new, old in zip(resized, size, fit.size, strict=True))
     wanted: list[tuple[str, str, Any]] = [
         ("data", "channels", {1: "grey", 3: "rgb"}.get(channels)),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from layerwise.cli.common import Json, TrustCode, overrides, print_json, print_metrics
+from layerwise.core.config import PictureSize, parse
 
 Source = Annotated[str, typer.Argument(metavar="RUN|MODEL_DIR", help="A run or a model directory.")]
 
@@ -82,7 +83,9 @@ def generate(
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="ddpm, ddim, euler, heun, dpm++2m, plms or flow_euler.")
     ] = None,
-    size: Annotated[tuple[int, int] | None, typer.Option("--size", help="Height and width of pictures.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Height and width of pictures, 64,96; one number for a square.")
+    ] = None,
     image: Annotated[Path | None, typer.Option("--image", help="Picture to start from.")] = None,
     strength: Annotated[float | None, typer.Option("--strength", help="How much of it is made anew, 0 to 1.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where --image is made anew.")] = None,
@@ -104,7 +107,8 @@ def generate(
     from layerwise.api import infer as api
 
     asked = {
-        "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler, "size": size, "image": image,
+        "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler,
+        "size": None if size is None else parse(PictureSize, size, "--size"), "image": image,
         "strength": strength, "mask": mask, "interpolate": interpolate or None,
         "truncation": truncation, "tile": tile,
     }  # fmt: skip

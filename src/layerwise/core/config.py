@@ -51,12 +51,18 @@ class Kind:
     name: str
 
 
+@dataclass(frozen=True)
+class Square:
+    """Marks a pair, height and width, that one number gives as well: both sides of a square."""
+
+
 PositiveInt = Annotated[int, Range(1)]
 NonNegativeInt = Annotated[int, Range(0)]
 PositiveFloat = Annotated[float, Range(0, open_low=True)]
 NonNegativeFloat = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]  # a share, bounds included
 Probability = Annotated[float, Range(0, 1, open_high=True)]  # a rate of dropping or decay: below one
+PictureSize = Annotated[tuple[PositiveInt, PositiveInt], Square()]  # height and width in pixels
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,9 @@ def _parse_annotated(args: tuple[Any, ...], tree: Any, where: str, base: Any, tr
     for mark in args[1:]:
         if isinstance(mark, Kind):
             return parse_component(mark.name, tree, where, base=base, trust=trust)
+        if isinstance(mark, Square) and _is_one_number(tree):
+            side = parse(get_args(args[0])[0], tree, where, trust=trust)
+            return (side, side)
     bounds = [mark for mark in args[1:] if isinstance(mark, Range)]
     rule = f" {bounds[0]}" if bounds else ""
     try:
@@ -321,6 +330,12 @@ def _parse_annotated(args: tuple[Any, ...], tree: Any, where: str, base: Any, tr
         if not bound.holds(value):
             raise _wrong(where, tree, f"{_TYPE_NAMES.get(args[0], 'a value')}{rule}")
     return value
+
+
+def _is_one_number(tree: Any) -> bool:
+    if isinstance(tree, str):
+        return "," not in tree and tree.lstrip()[:1] != "["
+    return isinstance(tree, int | float)
 
 
 def _parse_union(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust: bool) -> Any:
@@ -340,6 +355,7 @@ def _parse_union(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust:
 
 
 def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust: bool) -> tuple[Any, ...]:
+    given = tree
     if isinstance(tree, str):
         tree = (
             read_yaml(tree, where)
@@ -357,12 +373,12 @@ def _parse_tuple(args: tuple[Any, ...], tree: Any, where: str, base: Any, trust:
             for i, value in enumerate(standing)
         )
     if isinstance(tree, Mapping) or not isinstance(tree, Iterable):
-        raise _wrong(where, tree, "a list like [1, 2]")
+        raise _wrong(where, given, "a list like [1, 2]")
     items = list(tree)
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(parse(args[0], item, f"{where}.{i}", trust=trust) for i, item in enumerate(items))
     if len(items) != len(args):
-        raise _wrong(where, tree, f"a list of {len(args)} values")
+        raise _wrong(where, given, f"a list of {len(args)} values")
     return tuple(
         parse(t, item, f"{where}.{i}", trust=trust) for i, (t, item) in enumerate(zip(args, items, strict=True))
     )

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from layerwise.core.config import Range
+from layerwise.core.config import Range, Square
 from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.download import RemoteFile, locate
 from layerwise.data.examples import Splits, TensorExamples
@@ -29,7 +29,7 @@ from layerwise.data.source import DataConfig
 
 ClassName = Literal["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CLASS_NAMES: list[str] = list(get_args(ClassName))
-Side = Annotated[int, Range(32)]
+_AtLeast32 = Annotated[int, Range(32)]
 _TRAIN, _TEST = tuple(f"data_batch_{number}.bin" for number in range(1, 6)), ("test_batch.bin",)
 _SIDE, _CHANNELS = 32, 3
 _CHUNK = 1000  # pictures that are enlarged at once, as float32
@@ -50,11 +50,11 @@ class CIFAR10Config(DataConfig):
 
     Args:
         classes: only pictures of these, in this order of label; None takes all ten.
-        size: height and width that pictures are enlarged to, bilinearly, one number for both; None keeps 32.
+        size: height and width that pictures are enlarged to, bilinearly. None keeps 32 x 32.
     """
 
     classes: tuple[ClassName, ...] | None = None
-    size: Side | tuple[Side, Side] | None = None
+    size: Annotated[tuple[_AtLeast32, _AtLeast32], Square()] | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
@@ -132,8 +132,7 @@ def _splits(
 ) -> Splits:
     """The parts as the options ask; `names` are the files of each part, where pictures have one each."""
     classes = list(config.classes or CLASS_NAMES)
-    asked = config.size or _SIDE
-    size = (asked, asked) if isinstance(asked, int) else asked
+    size = config.size or (_SIDE, _SIDE)
     parts: dict[str, TensorExamples] = {}
     files: dict[str, list[str]] = {}
     for name, whole in (("train", train), ("test", test)):

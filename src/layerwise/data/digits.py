@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits, Subset, TensorExamples
 from layerwise.data.source import DataConfig
@@ -31,14 +31,14 @@ class DigitsConfig(DataConfig):
     """Digits.
 
     Args:
-        size: height and width, one number for both; pictures are enlarged by bilinear interpolation. None keeps 8 x 8.
+        size: height and width that pictures are enlarged to, bilinearly. None keeps 8 x 8.
     """
 
-    size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    size: PictureSize | None = None
 
 
 class Digits:
-    """`image` uint8 [1, size, size] (0..16 dots scaled to 0..255 and rounded), `labels` 0..9.
+    """`image` uint8 [1, *size] (0..16 dots scaled to 0..255 and rounded), `labels` 0..9.
 
     The split is fixed whatever the run's seed: of every class a fifth is test and a tenth validation data.
     """
@@ -60,8 +60,7 @@ class Digits:
             raise DataError(f"{path} is not scikit-learn's {_FILE}: {error}.") from error
         image = torch.from_numpy(table[:, :-1]).mul(255.0 / _HIGHEST).view(-1, 1, 8, 8)
         if self.config.size is not None:
-            size = (self.config.size, self.config.size) if isinstance(self.config.size, int) else self.config.size
-            image = F.interpolate(image, size, mode="bilinear", antialias=True)
+            image = F.interpolate(image, self.config.size, mode="bilinear", antialias=True)
         labels = torch.from_numpy(table[:, -1]).long()
         whole = TensorExamples({"image": image.round().clamp(0, 255).to(torch.uint8), "labels": labels})
         rest, test = stratified_split(len(labels), _TEST_SHARE, _SPLIT_SEED, labels=labels, name="digits-test")

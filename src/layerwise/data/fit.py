@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize
 from layerwise.core.errors import ConfigError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -23,8 +23,8 @@ class Fit:
         mode: "crop" keeps the proportions and cuts the centre out; "squash" does not keep them.
     """
 
-    size: tuple[PositiveInt, PositiveInt]
-    resize: tuple[PositiveInt, PositiveInt] | None = None
+    size: PictureSize
+    resize: PictureSize | None = None
     interpolation: Interpolation = "bilinear"
     mode: FitMode = "crop"
 

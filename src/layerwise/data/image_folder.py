@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerwise.core.config import Fraction, PositiveFloat, PositiveInt
+from layerwise.core.config import Fraction, PictureSize, PositiveFloat
 from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, Splits, TensorExamples, Windows
@@ -68,8 +68,8 @@ class ImageFolderConfig(DataConfig):
     """
 
     test: Fraction | str | None = None
-    size: tuple[PositiveInt, PositiveInt] | None = None
-    resize: tuple[PositiveInt, PositiveInt] | None = None
+    size: PictureSize | None = None
+    resize: PictureSize | None = None
     interpolation: Interpolation = "bilinear"
     fit: FitMode = "crop"
     channels: Literal["auto", "grey", "rgb"] = "auto"
@@ -350,7 +350,7 @@ class ImageFolder:
         self.warnings.append(
             f"Pictures are {min(heights)} to {max(heights)} high and {min(widths)} to {max(widths)} wide; each is "
             f"resized to {side} x {side} "
-            f"(shorter side, centre cut out). data.size={side},{side} says so, other numbers change it."
+            f"(shorter side, centre cut out). data.size={side} says so, other numbers change it."
         )
         return (side, side), channels
 

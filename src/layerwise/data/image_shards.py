@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize
 from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Splits
@@ -29,7 +29,7 @@ class ImageShardsConfig(ImageFolderConfig):
         size: height and width that pictures are brought to; None looks at every picture first.
     """
 
-    size: tuple[PositiveInt, PositiveInt] | None = (224, 224)
+    size: PictureSize | None = (224, 224)
 
 
 class ImageShards(ImageFolder):

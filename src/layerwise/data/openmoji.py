@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from layerwise.core.config import Fraction, PositiveInt
+from layerwise.core.config import Fraction, PictureSize
 from layerwise.core.errors import DataError, UnsupportedError
 from layerwise.data.captions import CaptionedPictures
 from layerwise.data.download import RemoteFile, locate
@@ -53,12 +53,12 @@ class OpenMojiConfig(DataConfig):
     """
 
     test: Fraction = 0.1
-    size: PositiveInt = 64
+    size: PictureSize = (64, 64)
     caption: Literal["annotation", "annotation_and_tags", "none"] = "annotation"
 
 
 class OpenMoji:
-    """`image` uint8 [3, size, size], `labels` (the sub-group), `text` (the caption)."""
+    """`image` uint8 [3, *size], `labels` (the sub-group), `text` (the caption)."""
 
     def __init__(self, config: OpenMojiConfig) -> None:
         self.config = config
@@ -78,7 +78,7 @@ class OpenMoji:
             shown = ", ".join(lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")
             raise DataError(f"{tree.where} lacks {len(lost)} of {len(entries)} drawings: {shown}. {_WHERE}.")
         names = [files[entry["hexcode"]] for entry in entries]
-        fit = Fit(size=(config.size, config.size))
+        fit = Fit(size=config.size)
         image = torch.stack([decode_image(tree.read(name), fit, channels=3) for name in names])
         classes = sorted({entry["subgroups"] for entry in entries})
         position = {name: label for label, name in enumerate(classes)}
@@ -94,7 +94,7 @@ class OpenMoji:
                 "num_classes": len(classes),
                 "in_channels": 3,
                 "image_size": fit.size,
-                "in_features": 3 * config.size**2,
+                "in_features": 3 * config.size[0] * config.size[1],
             },
             class_names=classes,
             extras={"files": {"train": [tree.path(name) for name in names]}, "fit": fit},

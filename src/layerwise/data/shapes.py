@@ -30,10 +30,10 @@ class ShapesConfig(DataConfig):
 
     Args:
         train_size, val_size, test_size: pictures of each part.
-        image_size: side of a picture, pixels.
+        size: side of a picture, pixels.
         max_objects: places for objects in a picture; their number is even between none and this, less those that would
             hide another.
-        size: smallest and largest side of an object's box, pixels.
+        extent: smallest and largest side of an object's box, pixels.
         max_hidden: largest share of an object's box that one later object's box may cover.
         noise: largest change of a pixel's colour by noise, of 255.
         seed: of the pictures.
@@ -42,16 +42,16 @@ class ShapesConfig(DataConfig):
     train_size: PositiveInt = 2000
     val_size: PositiveInt = 300
     test_size: PositiveInt = 500
-    image_size: Annotated[int, Range(16)] = 64
+    size: Annotated[int, Range(16)] = 64
     max_objects: PositiveInt = 5
-    size: tuple[PositiveInt, PositiveInt] = (10, 28)
+    extent: tuple[PositiveInt, PositiveInt] = (10, 28)
     max_hidden: Fraction = 0.4
     noise: Annotated[int, Range(0, 127)] = 20
     seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if not self.size[0] <= self.size[1] <= self.image_size:
-            raise ConfigError(f"size={list(self.size)}: must rise and be at most image_size={self.image_size}.")
+        if not self.extent[0] <= self.extent[1] <= self.size:
+            raise ConfigError(f"extent={list(self.extent)}: must rise and be at most size={self.size}.")
 
 
 def draw_shapes(config: ShapesConfig, sample_ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -61,11 +61,11 @@ def draw_shapes(config: ShapesConfig, sample_ids: Tensor) -> tuple[Tensor, Tenso
         Pictures uint8 [B, 3, S, S]; boxes float32 [B, K, 4] (x1, y1, x2, y2, pixels); classes int64 [B, K]; which
             places are taken, bool [B, K].
     """
-    draws, places, side = Draws(config.seed, "shapes"), config.max_objects, config.image_size
+    draws, places, side = Draws(config.seed, "shapes"), config.max_objects, config.size
     number = draws.integers(sample_ids, (), "number", places + 1)
     classes = draws.integers(sample_ids, (places,), "class", len(CLASS_NAMES))
     where = draws.uniform(sample_ids, (places, 3), "place")
-    extent = config.size[0] + where[..., 2] * (config.size[1] - config.size[0])
+    extent = config.extent[0] + where[..., 2] * (config.extent[1] - config.extent[0])
     centre = extent[..., None] / 2 + where[..., :2] * (side - extent)[..., None]
     boxes = centres_to_corners(torch.cat([centre, extent[..., None].expand(-1, -1, 2)], dim=-1))
     taken = torch.arange(places) < number[:, None]
@@ -78,7 +78,7 @@ def draw_shapes(config: ShapesConfig, sample_ids: Tensor) -> tuple[Tensor, Tenso
 def _render(
     config: ShapesConfig, draws: Draws, sample_ids: Tensor, boxes: Tensor, classes: Tensor, taken: Tensor
 ) -> Tensor:
-    count, places, side = len(sample_ids), config.max_objects, config.image_size
+    count, places, side = len(sample_ids), config.max_objects, config.size
     background = draws.integers(sample_ids, (3,), "background", 96) + 80
     shift = (
         draws.integers(sample_ids, (places, 3), "colour", 56) + 56
@@ -150,7 +150,7 @@ class Shapes:
     def splits(self) -> Splits:
         sizes = (self.config.train_size, self.config.val_size, self.config.test_size)
         train, val, test = (ShapeExamples(self.config, torch.arange(n) + k * _SPLIT_STEP) for k, n in enumerate(sizes))
-        facts = {"num_classes": len(CLASS_NAMES), "in_channels": 3, "image_size": [self.config.image_size] * 2}
+        facts = {"num_classes": len(CLASS_NAMES), "in_channels": 3, "image_size": [self.config.size] * 2}
         return Splits(train=train, val=val, test=test, facts=facts, class_names=list(CLASS_NAMES))
 
 

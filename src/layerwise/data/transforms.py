@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from layerwise.core.config import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
+from layerwise.core.config import Fraction, NonNegativeFloat, NonNegativeInt, PictureSize, PositiveFloat, Range
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Batch
 from layerwise.ops.random import Draws
@@ -55,7 +55,7 @@ class CropConfig:
         fill: "zero" pads with black, "reflect" with the mirrored picture.
     """
 
-    size: tuple[PositiveInt, PositiveInt] | None = None
+    size: PictureSize | None = None
     padding: NonNegativeInt = 4
     fill: Literal["zero", "reflect"] = "zero"
 
@@ -73,7 +73,7 @@ class RandomResizedCropConfig:
             resized with antialiasing, nothing is lost to an earlier resizing, and every batch decodes its files.
     """
 
-    size: tuple[PositiveInt, PositiveInt] | None = None
+    size: PictureSize | None = None
     scale: tuple[Annotated[float, Range(0, 1, open_low=True)], Annotated[float, Range(0, 1, open_low=True)]] = (
         0.08,
         1.0,

@@ -72,13 +72,13 @@ def stylegan2_fashion() -> Recipe:
 def image_generation() -> Recipe:
     """New pictures like those in a folder: `data.root=./photos`, 200 may do.
 
-    A small StyleGAN2 on squares of 32 pixels (`data.size=64,64`: larger and slower); what the discriminator sees is
+    A small StyleGAN2 on squares of 32 pixels (`data.size=64`: larger and slower); what the discriminator sees is
     augmented, so that it does not learn few pictures by heart.
     """
     return Recipe(
         task=component("image_generation"),
         model=component("stylegan2-small"),
-        data=component("pictures", size=(32, 32), augment=[component("flip")]),
+        data=component("pictures", size=32, augment=[component("flip")]),
         objective=component(
             "style_adversarial",
             penalty="r1",

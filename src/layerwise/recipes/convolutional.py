@@ -26,7 +26,7 @@ def _on_a_folder(model: str, *, lr: float, warmup_share: float = 0.05, clip: flo
 
 
 def alexnet() -> Recipe:
-    """AlexNet on a folder of class folders, `data.root=./photos data.size=[64,64]` or larger; weights best on
+    """AlexNet on a folder of class folders, `data.root=./photos data.size=64` or larger; weights best on
     validation. A small rate and a long warm-up: it has no norms.
     """
     return _on_a_folder("alexnet", lr=1e-4, warmup_share=0.1, clip=1.0)

@@ -18,7 +18,7 @@ def latent_diffusion() -> Recipe:
             vae={"widths": (16, 32, 64), "num_groups": 8, "scaling_factor": 0.6},
             unet={"attention": (False, True)},
         ),
-        data=component("pictures", size=(64, 64)),
+        data=component("pictures", size=64),
         objective=component("denoising", process={"schedule": "cosine", "prediction": "v"}, min_snr=5.0),
         optimizer=component("AdamW", lr=1e-3, weight_decay=0.0),
         schedule=component("cosine", warmup_share=0.05),

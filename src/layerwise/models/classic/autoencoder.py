@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.models.classic.rbm import LinearHiddenMachine, SharedMachine
 
@@ -50,7 +50,7 @@ class AutoencoderConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     hidden_sizes: tuple[PositiveInt, ...] = (1000, 500, 250)
     code_size: PositiveInt = 30
 

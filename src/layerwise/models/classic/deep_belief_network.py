@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import Fraction, PositiveInt, Probability
+from layerwise.core.config import Fraction, PictureSize, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.models.classic.rbm import BeliefLayer, RBMLayer, gibbs_chain
 from layerwise.ops.random import Draws
@@ -61,7 +61,7 @@ class DeepBeliefNetworkConfig:
 
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     hidden_sizes: tuple[PositiveInt, ...] = (500, 500, 2000)
     dropout: Probability = 0.0
     input_dropout: Probability = 0.0

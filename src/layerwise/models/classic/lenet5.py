@@ -136,7 +136,7 @@ class LeNet5(nn.Module):
         height, width = images.shape[-2:]
         if height > 32 or width > 32:
             raise ConfigError(
-                f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=[32, 32]."
+                f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=32."
             )
         top, left = (32 - height) // 2, (32 - width) // 2
         x = (

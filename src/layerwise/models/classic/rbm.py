@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import Fraction, PositiveInt
+from layerwise.core.config import Fraction, PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.ops.random import Draws
 
@@ -56,7 +56,7 @@ class RBMConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     hidden_size: PositiveInt = 500
     gibbs_steps: PositiveInt = 1000
     start_share: Fraction = 0.5

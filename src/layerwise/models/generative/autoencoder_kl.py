@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveFloat, PositiveInt
+from layerwise.core.config import PictureSize, PositiveFloat, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.group_norm import GroupNorm
 from layerwise.nn.init import Init, initialise
@@ -69,7 +69,7 @@ class AutoencoderKLConfig:
     num_groups: PositiveInt = 32
     scaling_factor: PositiveFloat = 0.18215
     attention: bool = True
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
 
     def __post_init__(self) -> None:
         if not self.widths or any(width % self.num_groups for width in self.widths):

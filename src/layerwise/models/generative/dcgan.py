@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 
 CARD = Card(
@@ -62,7 +62,7 @@ class DCGANConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     latent_size: PositiveInt = 64
     widths: tuple[PositiveInt, ...] = (128, 64)
     generator_norm: Literal["pixel", "batch", "none"] = "pixel"

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import NonNegativeInt, PositiveFloat, PositiveInt
+from layerwise.core.config import NonNegativeInt, PictureSize, PositiveFloat, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.init import Init, initialise
@@ -69,7 +69,7 @@ class DiTConfig:
     in_channels: PositiveInt | None = None
     num_classes: NonNegativeInt | None = None
     null_class: bool = True
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     patch_size: PositiveInt = 2
     d_model: PositiveInt = 1152
     num_layers: PositiveInt = 28

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt, Probability
+from layerwise.core.config import PictureSize, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 
 CARD = Card(
@@ -59,7 +59,7 @@ class GANConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     latent_size: PositiveInt = 100
     hidden_sizes: tuple[PositiveInt, ...] = (512, 1024)
     dropout: Probability = 0.3

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import NonNegativeFloat, PositiveInt
+from layerwise.core.config import NonNegativeFloat, PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.ops.fir import conv_down, conv_up, upsample
 from layerwise.ops.random import Draws
@@ -65,7 +65,7 @@ class StyleGAN2Config:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     latent_size: PositiveInt = 512
     style_size: PositiveInt = 512
     mapping_layers: PositiveInt = 8

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import NonNegativeInt, PositiveFloat, PositiveInt, Probability
+from layerwise.core.config import NonNegativeInt, PictureSize, PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.group_norm import GroupNorm
 from layerwise.nn.init import Init, initialise
@@ -74,7 +74,7 @@ class UNetConfig:
     in_channels: PositiveInt | None = None
     num_classes: NonNegativeInt | None = None
     null_class: bool = True
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     widths: tuple[PositiveInt, ...] = (128, 256, 256, 256)
     attention: tuple[bool, ...] = (False, True, False, False)
     num_blocks: PositiveInt = 2

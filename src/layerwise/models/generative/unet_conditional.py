@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import NonNegativeInt, PositiveFloat, PositiveInt, Probability
+from layerwise.core.config import NonNegativeInt, PictureSize, PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.group_norm import GroupNorm
@@ -68,7 +68,7 @@ class UNetConditionalConfig:
 
     latent_channels: PositiveInt = 4
     extra_channels: NonNegativeInt = 0
-    latent_size: tuple[PositiveInt, PositiveInt] = (64, 64)
+    latent_size: PictureSize = (64, 64)
     widths: tuple[PositiveInt, ...] = (320, 640, 1280, 1280)
     attention: tuple[bool, ...] = (True, True, True, False)
     num_heads: tuple[PositiveInt, ...] = (8, 8, 8, 8)

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import NonNegativeInt, PositiveInt
+from layerwise.core.config import NonNegativeInt, PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.nn.init import Init, initialise
 from layerwise.ops.random import Draws
@@ -65,7 +65,7 @@ class VAEConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     num_classes: NonNegativeInt | None = None
     conditional: bool = False
     widths: tuple[PositiveInt, ...] = ()

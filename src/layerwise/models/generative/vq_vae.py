@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveInt
+from layerwise.core.config import PictureSize, PositiveInt
 from layerwise.core.errors import ConfigError
 from layerwise.models.language.gpt import GPT, GPTConfig
 from layerwise.ops.random import Draws
@@ -75,7 +75,7 @@ class VQVAEConfig:
     """
 
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    image_size: PictureSize | None = None
     hidden_channels: PositiveInt = 64
     residual_channels: PositiveInt = 32
     num_residual: PositiveInt = 2

@@ -167,7 +167,7 @@ def _check_size(images: Tensor) -> None:
     if min(height, width) < _SMALLEST:
         raise ConfigError(
             f"AlexNet takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-            "data.size=[64, 64] or larger."
+            "data.size=64 or larger."
         )
 
 

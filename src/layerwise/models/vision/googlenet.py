@@ -236,7 +236,7 @@ class GoogLeNet(nn.Module):
         if min(height, width) < _SMALLEST:
             raise ConfigError(
                 f"GoogLeNet takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-                "data.size=[32, 32] or larger."
+                "data.size=32 or larger."
             )
         x = self.conv1(images)
         yield "conv1", x

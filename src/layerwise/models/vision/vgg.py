@@ -158,7 +158,7 @@ def _check_size(images: Tensor) -> None:
     if min(height, width) < _SMALLEST:
         raise ConfigError(
             f"VGG takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-            "data.size=[32, 32] or larger."
+            "data.size=32 or larger."
         )
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerwise.core.cards import Card
-from layerwise.core.config import PositiveFloat, PositiveInt, Probability
+from layerwise.core.config import PictureSize, PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.drop_path import DropPath, drop_path_rates
@@ -69,7 +69,7 @@ class ViTConfig:
 
     num_classes: PositiveInt | None = None
     in_channels: PositiveInt | None = None
-    image_size: tuple[PositiveInt, PositiveInt] | None = (224, 224)
+    image_size: PictureSize | None = (224, 224)
     patch_size: PositiveInt = 16
     d_model: PositiveInt = 768
     num_layers: PositiveInt = 12
