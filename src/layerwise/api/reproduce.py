@@ -4,13 +4,11 @@ import hashlib
 import json
 import platform
 import statistics
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from layerwise.api.configure import configure
-from layerwise.api.train import train
+from layerwise.api.train import Run, train
 from layerwise.core import discovery
 from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError
@@ -29,10 +27,14 @@ def reproduce(
     seeds: int = 1,
     init: str | None = None,
     folder: str | Path = "results",
+    runs: str | Path = "runs",
     console: Console | None = None,
 ) -> Path:
     """Train `recipe` once for each seed and write `folder/recipe.json`: every run's metrics, their median, time, data
     and machine. A run that it starts from (`init=runs/RECIPE`) is trained first where it is not there.
+
+    The runs stay as `runs/RECIPE-seedN-1`. One that was interrupted is gone on with; where the last one was finished,
+    or was of another configuration, a new one is made: the code may have changed since.
 
     Args:
         init: a copy of the checkpoint that the recipe names, on this machine; the results file keeps a hash of its
@@ -49,7 +51,7 @@ def reproduce(
     first = configured.seed
     if init is not None and configured.init is None:
         raise ConfigError(f"--init {init}: {recipe} starts from no checkpoint.")
-    given = [] if init is None else [("init", init)]
+    given: list[tuple[str, Any]] = [] if init is None else [("init", init)]
     if init is None and configured.init is not None and not Path(configured.init).exists():
         before = Path(configured.init).name
         if before in discovery.recipe_modules():
@@ -58,27 +60,11 @@ def reproduce(
     rows: list[dict[str, Any]] = []
     data: dict[str, Any] = {}
     for seed in range(first, first + seeds):
-        with tempfile.TemporaryDirectory() as place:
-            began = time.monotonic()
-            run = train(
-                recipe, [("seed", seed), *given], run=str(Path(place) / f"{recipe}-seed{seed}"), console=console
-            )
-            directory = RunDirectory(run.path)
-            facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
-            data = files.read_json(directory.data) if directory.data.exists() else {}
-            rows.append(
-                {
-                    "seed": seed,
-                    "metrics": run.metrics,
-                    "intervals": facts["tables"].get("intervals", {}),
-                    "training_s": round(facts["seconds"], 1),
-                    "total_s": round(time.monotonic() - began, 1),
-                    "selected_by": facts["selected_by"],
-                    **{name: facts["tables"][name] for name in _JUDGED if name in facts["tables"]},
-                    "baselines": facts["baselines"],
-                    "curves": _curves(directory, facts["headline"]),
-                }
-            )
+        overrides = [("seed", seed), *given]
+        directory = _place(runs, recipe, overrides)
+        run = train(recipe, overrides, run=str(directory.path), console=console)
+        data = files.read_json(directory.data) if directory.data.exists() else {}
+        rows.append(_row(seed, run, directory))
     names = sorted({name for row in rows for name in row["metrics"]})
     median = {
         name: statistics.median([row["metrics"][name] for row in rows if name in row["metrics"]]) for name in names
@@ -102,6 +88,33 @@ def reproduce(
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, tree)
     return path
+
+
+def _place(folder: str | Path, recipe: str, overrides: list[tuple[str, Any]]) -> RunDirectory:
+    """The last run of this recipe and seed in `folder`, if it was not finished and its configuration is the same; else
+    a new one.
+    """
+    configured = configure(recipe, overrides)
+    name = f"{recipe}-seed{configured.recipe.seed}"
+    last = RunDirectory.last(folder, name)
+    if last is None or not last.exists() or last.read_config() != configured.yaml():
+        return RunDirectory.next(folder, name)
+    return RunDirectory.next(folder, name) if last.status()["status"] == "finished" else last
+
+
+def _row(seed: int, run: Run, directory: RunDirectory) -> dict[str, Any]:
+    """What a results file says of one run."""
+    facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    return {
+        "seed": seed,
+        "metrics": run.metrics,
+        "intervals": facts["tables"].get("intervals", {}),
+        "training_s": round(facts["seconds"], 1),
+        "selected_by": facts["selected_by"],
+        **{name: facts["tables"][name] for name in _JUDGED if name in facts["tables"]},
+        "baselines": facts["baselines"],
+        "curves": _curves(directory, facts["headline"]),
+    }
 
 
 def _curves(directory: RunDirectory, headline: str | None) -> dict[str, list[tuple[float, float]]]:

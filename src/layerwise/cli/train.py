@@ -68,6 +68,9 @@ def reproduce(
         str | None, typer.Option("--init", help="Where a copy of the checkpoint that the recipe starts from lies.")
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the results file.")] = "results",
+    runs: Annotated[
+        str, typer.Option("--runs", help="Folder of the runs; one that was interrupted there is gone on with.")
+    ] = "runs",
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe as published and write results/RECIPE.json.
@@ -77,7 +80,7 @@ def reproduce(
     from layerwise.api.reproduce import reproduce as api
     from layerwise.core.console import Console
 
-    path = api(recipe, seeds=seeds, init=init, folder=out, console=Console(quiet=quiet))
+    path = api(recipe, seeds=seeds, init=init, folder=out, runs=runs, console=Console(quiet=quiet))
     print(path)
 
 

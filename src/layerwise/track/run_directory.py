@@ -187,6 +187,15 @@ def _close_held_locks() -> None:
 os.register_at_fork(after_in_child=_close_held_locks)
 
 
+def _directory_name(recipe: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", recipe).strip("-.") or "run"
+
+
+def _numbers(root: Path, name: str) -> list[int]:
+    pattern = re.compile(re.escape(name) + r"-(\d+)")
+    return [int(found[1]) for entry in os.listdir(root) if (found := pattern.fullmatch(entry))]
+
+
 class RunDirectory:
     """Paths and small files of one run. Building one touches nothing.
 
@@ -218,13 +227,10 @@ class RunDirectory:
     @classmethod
     def next(cls, root: str | os.PathLike[str], recipe: str) -> "RunDirectory":
         """Make the directory `root/<recipe>-<n>` with the first free n; no two processes get the same."""
-        root = Path(root)
-        name = re.sub(r"[^\w.-]+", "-", recipe).strip("-.") or "run"
-        pattern = re.compile(re.escape(name) + r"-(\d+)")
+        root, name = Path(root), _directory_name(recipe)
         with files.storage_errors(root):
             root.mkdir(parents=True, exist_ok=True)
-            taken = [int(found[1]) for entry in os.listdir(root) if (found := pattern.fullmatch(entry))]
-            number = max(taken, default=0) + 1
+            number = max(_numbers(root, name), default=0) + 1
             while True:
                 try:
                     os.mkdir(root / f"{name}-{number}")
@@ -232,6 +238,13 @@ class RunDirectory:
                     number += 1
                 else:
                     return cls(root / f"{name}-{number}")
+
+    @classmethod
+    def last(cls, root: str | os.PathLike[str], recipe: str) -> "RunDirectory | None":
+        """The run of the highest number that `next` made of that name; None where there is none."""
+        root, name = Path(root), _directory_name(recipe)
+        numbers = _numbers(root, name) if root.is_dir() else []
+        return cls(root / f"{name}-{max(numbers)}") if numbers else None
 
     def read_task(self) -> dict[str, Any] | None:
         """What the task had learned when the run began; None where it keeps nothing."""
