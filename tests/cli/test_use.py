@@ -58,6 +58,25 @@ def test_a_folder_of_pictures_trains_predicts_and_evaluates(layerwise: Command, 
     assert longer.code == 0, longer.err
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("lenet5", "LeNet5 cannot be frozen for inference, its forward depends on what it is given"),  # checks the size
+        ("mlp", ""),  # has nothing to freeze
+    ],
+)
+def test_a_network_that_cannot_be_prepared_for_inference_says_why(
+    layerwise: Command, photos: Path, model: str, said: str
+) -> None:
+    data = ("data=image_folder", f"data.root={photos}", "data.size=32")
+    assert layerwise("train", "lenet5", f"model={model}", *data, "max_steps=1", "--run", "r").code == 0
+    for verb in (("predict", "r", photos / "red" / "0.png"), ("eval", "r")):
+        done = layerwise(*verb)
+        assert done.code == 0, done.err
+        assert said in done.err
+        assert ("runs as it was trained: the same results, slower" in done.err) == bool(said)
+
+
 def test_a_truncated_picture_is_named(layerwise: Command, photos: Path) -> None:
     whole = (photos / "red" / "6.png").read_bytes()
     (photos / "red" / "broken.png").write_bytes(whole[: len(whole) // 2])

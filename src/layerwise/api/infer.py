@@ -18,7 +18,7 @@ from layerwise.core.errors import ConfigError, DataError, UnsupportedError
 from layerwise.data.files import is_litter
 from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
-from layerwise.infer.freeze import freeze
+from layerwise.infer.freeze import freeze, gains_by_freezing
 from layerwise.infer.generate import TextCodec, generate_text
 from layerwise.infer.pack_linear import pack_linears
 from layerwise.nn.protocols import EncoderDecoder
@@ -107,16 +107,17 @@ def evaluate(
 
 def _prepared(network: torch.nn.Module, task: Task) -> torch.nn.Module:
     """The network with its batch norms folded and its weights packed, where its task asks for its forward alone and
-    that can be traced, or where it decodes; the results are the same up to rounding.
+    that can be traced, or where it decodes; the results are the same up to rounding. One that cannot be prepared so
+    stays as it is, and it is told why.
     """
     try:
-        if task.calls_forward_alone:
+        if task.calls_forward_alone and gains_by_freezing(network):
             return freeze(network)
         if isinstance(network, EncoderDecoder):
             return pack_linears(network)
-        return network
-    except UnsupportedError:
-        return network  # the same results, later
+    except UnsupportedError as error:
+        Console().info(f"{error} It runs as it was trained: the same results, slower.")
+    return network
 
 
 def _as_trained(data: Component, task: Task) -> Component:

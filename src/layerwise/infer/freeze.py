@@ -110,6 +110,11 @@ class InBF16(nn.Module):
             return self.network(images).float()
 
 
+def gains_by_freezing(network: nn.Module) -> bool:
+    """Whether there is anything to freeze: convolutions, or a text encoder."""
+    return isinstance(network, TextEncoder) or any(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
 def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The same forward for inference alone, equal to the network's up to rounding. The network stays as it is; later
     changes of its weights are not seen.
@@ -126,12 +131,14 @@ def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         raise UnsupportedError(f"{name} is in training mode; it is frozen in eval mode: network.eval().")
     if isinstance(network, TextEncoder):
         return freeze_encoder(network, dtype)
-    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+    if not gains_by_freezing(network):
         raise UnsupportedError(f"{name} has no convolutions and is no text encoder: there is nothing to freeze.")
     try:
         graph = fx.Tracer().trace(network)
     except (TraceError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise UnsupportedError(f"{name} cannot be frozen, its forward depends on what it is given: {error}") from error
+        raise UnsupportedError(
+            f"{name} cannot be frozen for inference, its forward depends on what it is given ({error})."
+        ) from error
     made = fx.GraphModule(network, graph, f"Frozen{name}")
     _fuse(made, dtype)
     graph.lint()
