@@ -118,7 +118,7 @@ def test_bytes_that_are_no_utf8_are_named_with_their_place(tmp_path: Path, befor
     [
         ("a.txt", "", "a.txt: the file is empty"),
         ("a.txt", " \n", "a.txt: the file is empty"),
-        ("a.txt", "a\0b", "a.txt has a NUL character"),
+        ("a.txt", "a\0b", "a.txt, line 1 has a NUL character"),
         ("a.txt.gz", gzip.compress(b"abc" * 99, mtime=0)[:-9], "a.txt.gz is damaged"),
         ("a.jsonl", "\n\n", "the file is empty"),
         ("a.jsonl", '{"text": "a"\n', "line 1: not JSON"),

@@ -17,8 +17,9 @@ from layerwise.data.csv_table import CSV, CSVConfig
 from layerwise.data.examples import Examples, Splits
 from layerwise.data.npz import Npz, NpzConfig
 from layerwise.data.own import item_columns
+from layerwise.data.rows import find_delimiter
 from layerwise.data.splits import prepare
-from layerwise.data.table import Schema, encode, find_delimiter, read_table, remarks, to_numbers
+from layerwise.data.table import Schema, encode, read_table, remarks, to_numbers
 
 COLOURS, KINDS = ("red", "green", "blue"), ("yes", "no")
 ROWS = "age,colour,born,kind\n" + "".join(
@@ -67,7 +68,7 @@ def test_schema_survives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
     text = ROWS.replace(",", delimiter)
-    assert find_delimiter(text) == delimiter
+    assert find_delimiter(text.splitlines()) == delimiter
     assert len(csv_splits(write(tmp_path / "a.csv", text), target="kind").train or []) == 60
 
 
@@ -86,7 +87,7 @@ def test_gzip_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None
 def test_other_encodings_are_named_and_can_be_given(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(ROWS.replace("red", "röt").encode("latin-1"))
-    with pytest.raises(DataError, match=r"not text in utf-8-sig.*data\.encoding"):
+    with pytest.raises(DataError, match=r"not UTF-8: byte 0xf6 at offset 27 \(line 2\).*data\.encoding"):
         csv_splits(path, target="kind")
     splits = csv_splits(path, target="kind", encoding="latin-1")
     assert "röt" in splits.extras["table"]["categories"]["colour"]

@@ -106,7 +106,7 @@ def test_no_pair_with_both_sides(tmp_path: Path) -> None:
 def test_bytes_that_are_no_utf8_are_named_with_their_line(tmp_path: Path) -> None:
     write(tmp_path, a_en="one\ntwo\n")
     (tmp_path / "a.de").write_bytes("eins\nzw\xf6lf\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.de is not text in utf-8: byte 0xf6 in line 2"):
+    with pytest.raises(DataError, match=r"a\.de: not UTF-8: byte 0xf6 at offset \d+ \(line 2\)"):
         parallel(source=str(tmp_path / "a.en"), target=str(tmp_path / "a.de"))
     found = parallel(source=str(tmp_path / "a.en"), target=str(tmp_path / "a.de"), encoding="latin-1")
     assert pairs(found.train)[1] == ("two", "zw\xf6lf")

@@ -16,6 +16,7 @@ from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Batch, Examples, TensorExamples, Windows
 from layerwise.data.files import FileTree
 from layerwise.data.picture_names import PictureNames
+from layerwise.data.plain_text import read_text
 from layerwise.data.table import MISSING, Table, read_table, short
 from layerwise.data.texts import TextExamples
 
@@ -113,18 +114,15 @@ def find_captions(
 
 
 def _sidecar(tree: FileTree, name: str) -> str:
-    try:
-        return " ".join(tree.read(name).decode("utf-8-sig").split())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{tree.path(name)} is no UTF-8 text: {error.reason} at byte {error.start}.") from error
+    return " ".join(read_text(tree.read(name), tree.path(name), option=None).split())
 
 
 def _read(tree: FileTree, source: str) -> Table:
     path = Path(source).expanduser()
     if source in tree.files:
-        return read_table(tree.read(source), tree.path(source))
+        return read_table(tree.read(source), tree.path(source), fixed=True)
     if path.is_file():
-        return read_table(path.read_bytes(), str(path))
+        return read_table(path.read_bytes(), str(path), fixed=True)
     near = did_you_mean(source, [name for name in tree.files if name.lower().endswith((".csv", ".tsv"))])
     raise DataError(
         f"data.captions={source}: {tree.where} has no such file, and there is none at that path.{near} It is a CSV "

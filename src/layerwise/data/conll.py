@@ -4,7 +4,6 @@ Tags are BIO (Ramshaw and Marcus 1995, in the form IOB2): B-TYPE begins an entit
 BIOES and IOB1 are brought to it.
 """
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from layerwise.core.config import Fraction
 from layerwise.core.errors import DataError
 from layerwise.data.examples import Splits
 from layerwise.data.files import open_tree
+from layerwise.data.plain_text import read_text
 from layerwise.data.source import DataConfig
 from layerwise.data.table_parts import PARTS
 from layerwise.data.texts import TextExamples
@@ -112,12 +112,7 @@ def read_sentences(data: bytes, name: str, word: int, tag: int | None, encoding:
     Raises:
         DataError: not text, a line without the column, no sentence.
     """
-    try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(encoding)
-    except (EOFError, OSError) as error:
-        raise DataError(f"{name} is damaged: {error}.") from error
-    except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. latin-1.") from error
+    text = read_text(data, name, encoding)
     tabs = any("\t" in line for line in text.split("\n", 200)[:200])
     found: list[Sentence] = []
     words: list[str] = []

@@ -4,27 +4,20 @@ Formats: text files (a document each), and the rows of JSON Lines, CSV, TSV and 
 Hugging Face's `datasets` saved to disk.
 """
 
-import codecs
-import csv
-import gzip
 import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 
-from layerwise.core.errors import ConfigError, DataError, MissingExtraError
-from layerwise.core.suggest import did_you_mean
-from layerwise.data.table import check_header, find_delimiter
-from layerwise.data.text_table import cell_text
+from layerwise.core.errors import DataError, MissingExtraError
+from layerwise.data.plain_text import open_bytes, read_lines, read_pieces
+from layerwise.data.rows import CSVRows, cell_text, json_rows, no_column
 
 TEXT_SUFFIXES = (".txt",)
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-_CHUNK = 1 << 20
-_LONGEST_CELL = 1 << 30  # characters of a CSV file's cell
-_HEAD = 50  # lines of a CSV file that its delimiter is found in
 _ROWS_AT_ONCE = 1000
 
 Document = str | Iterable[str]  # or its pieces, in order
@@ -82,45 +75,14 @@ class Reader:
 
     def _text(self, path: Path) -> Iterator[Document]:
         """One document, or none where there is nothing but blanks."""
-        with _opened(path) as handle:
-            pieces = self._decoded(handle, path)
+        with open_bytes(path) as handle:
+            pieces = read_pieces(handle, str(path), self.encoding)
             blank: list[str] = []
             for piece in pieces:
                 blank.append(piece)
                 if not piece.isspace():
                     yield itertools.chain(blank, pieces)
                     break
-
-    def _decoded(self, handle: IO[bytes], path: Path) -> Iterator[str]:
-        """A file's characters, without a byte-order mark at its beginning."""
-        encoding = self.encoding.lower().replace("_", "-").removesuffix("-sig")
-        try:
-            decoder = codecs.getincrementaldecoder(encoding)()
-        except LookupError as error:
-            raise ConfigError(f"data.encoding={self.encoding}: there is no such encoding.") from error
-        taken = lines = 0  # bytes and line ends before what the decoder holds back
-        first = True
-        while True:
-            raw = handle.read(_CHUNK)
-            held = len(cast(tuple[bytes, Any], decoder.getstate())[0])
-            try:
-                text = decoder.decode(raw, final=not raw)
-            except UnicodeDecodeError as error:
-                at = taken - held + error.start
-                line = lines + error.object[: error.start].count(b"\n") + 1
-                raise DataError(
-                    f"{path}: not {self.encoding.upper()}: byte 0x{error.object[error.start]:02x} at offset {at} (line "
-                    f"{line}). Set data.encoding, e.g. latin-1, or convert it, for example with: iconv -f latin1 -t "
-                    "utf-8."
-                ) from error
-            taken, lines = taken + len(raw), lines + text.count("\n")
-            if "\0" in text:
-                raise DataError(f"{path} has a NUL character: it is not plain text, or damaged.")
-            if text:
-                yield text.removeprefix("\ufeff") if first else text
-                first = False
-            if not raw:
-                return
 
     # ------------------------------------------------------------------------------------------------------------ rows
 
@@ -146,65 +108,34 @@ class Reader:
             )
 
     def _lines_of(self, path: Path, kind: str) -> Iterator[tuple[int, str]]:
-        with _opened(path) as handle:
-            lines = _lines(self._decoded(handle, path))
+        with open_bytes(path) as handle:
+            lines = read_lines(read_pieces(handle, str(path), self.encoding))
             yield from self._csv(lines, path, kind) if kind in (".csv", ".tsv") else self._json(lines, path)
 
     def _json(self, lines: Iterator[str], path: Path) -> Iterator[tuple[int, str]]:
         seen: dict[str, None] = {}
         met = False
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos}).") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: expected an object {{...}}, got {type(row).__name__}.")
+        for number, row in json_rows(lines, str(path)):
             if not met:
                 met = self.text in row
                 seen |= dict.fromkeys(row)
             yield number, self._cell(row.get(self.text), f"{path}, line {number}")
         if seen and not met:
-            raise self._no_column(path, list(seen))
+            raise no_column(str(path), seen, self.text, "text")
 
     def _csv(self, lines: Iterator[str], path: Path, kind: str) -> Iterator[tuple[int, str]]:
-        head = list(itertools.islice(lines, _HEAD))
-        delimiter = self.delimiter or ("\t" if kind == ".tsv" else find_delimiter("\n".join(head)))
-        if len(delimiter) != 1:
-            raise ConfigError(f"data.delimiter={delimiter!r}: must be one character.")
-        limit = csv.field_size_limit(_LONGEST_CELL)
-        ended = (f"{line}\n" for line in itertools.chain(head, lines))
-        reader = csv.reader(ended, delimiter=delimiter, skipinitialspace=True)
-        header: list[str] | None = None
-        try:
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if header is None:
-                    header = [cell.strip() for cell in row]
-                    check_header(header, str(path))
-                    if self.text not in header:
-                        raise self._no_column(path, header)
-                    continue
-                if len(row) != len(header):
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells, the header has {len(header)} (delimiter "
-                        f"{delimiter!r})."
-                    )
-                yield reader.line_num, row[header.index(self.text)]
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
-        finally:
-            csv.field_size_limit(limit)
+        rows = CSVRows(lines, str(path), delimiter=self.delimiter or ("\t" if kind == ".tsv" else None))
+        if rows.header and self.text not in rows.header:
+            raise no_column(str(path), rows.header, self.text, "text")
+        for line, row in rows:
+            yield line, row[rows.header.index(self.text)]
 
     def _parquet(self, path: Path) -> Iterator[tuple[int, str]]:
         arrow, parquet = _arrow_library("Reading Parquet files"), _arrow_library("Reading Parquet files", "parquet")
         try:
             file = parquet.ParquetFile(path)
             if self.text not in file.schema_arrow.names:
-                raise self._no_column(path, file.schema_arrow.names)
+                raise no_column(str(path), file.schema_arrow.names, self.text, "text")
             batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[self.text])
             yield from self._cells((batch.column(0).to_pylist() for batch in batches), path)
         except arrow.ArrowException as error:
@@ -217,7 +148,7 @@ class Reader:
             try:
                 with arrow.memory_map(str(path)) as source, ipc.open_stream(source) as reader:
                     if self.text not in reader.schema.names:
-                        raise self._no_column(folder, reader.schema.names)
+                        raise no_column(str(folder), reader.schema.names, self.text, "text")
                     at = reader.schema.get_field_index(self.text)
                     yield from self._cells((batch.column(at).to_pylist() for batch in reader), path)
             except arrow.ArrowException as error:
@@ -234,12 +165,6 @@ class Reader:
         if isinstance(value, dict | list):
             raise DataError(f"{where}: {self.text!r} is a {type(value).__name__}, expected text.")
         return cell_text(value, f"{where}: {self.text}", strip=False)
-
-    def _no_column(self, path: Path, columns: list[str]) -> DataError:
-        return DataError(
-            f"{path} has no column {self.text!r}; columns: {', '.join(columns)}. Name the one with the texts: "
-            f"data.text=NAME.{did_you_mean(self.text, columns)}"
-        )
 
 
 def is_rows(path: Path) -> bool:
@@ -270,25 +195,6 @@ def saved_files(folder: Path) -> list[Path]:
 
 def _ending(path: Path) -> str:
     return PurePosixPath(path.name.lower().removesuffix(".gz")).suffix if not path.is_dir() else ""
-
-
-def _opened(path: Path) -> IO[bytes]:
-    with open(path, "rb") as handle:
-        packed = handle.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path)) if packed else open(path, "rb")
-
-
-def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Lines without their ends; only line feeds end a line."""
-    held: list[str] = []
-    for chunk in chunks:
-        first, *others = chunk.split("\n")
-        held.append(first)
-        for other in others:
-            yield "".join(held)
-            held = [other]
-    if any(held):
-        yield "".join(held)
 
 
 def _arrow_library(purpose: str, part: str | None = None) -> Any:

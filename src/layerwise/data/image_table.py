@@ -160,7 +160,7 @@ class ImageTable(ImageFolder):
             files = [file for file in tree.files if file.lower().endswith((".csv", ".tsv"))]
             hint = f" Its CSV files: {', '.join(files[:_SHOWN])}." if files else " It holds no CSV file."
             raise DataError(f"{tree.where} has no file {name!r}: name the CSV file with data.labels=FILE.{hint}")
-        table = read_table(data, shown)
+        table = read_table(data, shown, fixed=True)
         for asked in filter(None, (self.table_config.file, self.table_config.group, *self.table_config.target)):
             if asked not in table.columns:
                 raise DataError(f"{shown} has no column {asked!r}.{did_you_mean(asked, table.columns)}")

@@ -6,8 +6,8 @@ import torch
 
 from layerwise.core.config import Fraction
 from layerwise.core.errors import DataError
-from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Splits
+from layerwise.data.rows import no_column
 from layerwise.data.source import DataConfig
 from layerwise.data.table import Table
 from layerwise.data.table_parts import Kinds, read_parts
@@ -85,10 +85,7 @@ class SentencePairs:
         named = {"text": self.config.text, "pair": self.config.pair, "score": self.config.score}
         for option, column in named.items():
             if column is not None and column not in table.columns:
-                raise DataError(
-                    f"{name} has no column {column!r}; columns: {', '.join(table.columns)}. Name it: "
-                    f"data.{option}=NAME.{did_you_mean(column, table.columns)}"
-                )
+                raise no_column(name, table.columns, column, option)
         return table
 
     def _examples(self, table: Table, warnings: list[str]) -> TextExamples:

@@ -5,7 +5,6 @@ version 2 adds questions without an answer (Rajpurkar, Jia, Liang 2018, arXiv:18
 2020, arXiv:1910.11856 (XQuAD; CC BY-SA 4.0).
 """
 
-import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.download import RemoteFile, locate
 from layerwise.data.examples import Splits
 from layerwise.data.files import open_tree
+from layerwise.data.plain_text import read_text
 from layerwise.data.source import DataConfig
 from layerwise.data.table_parts import PARTS
 from layerwise.data.texts import TextExamples
@@ -141,11 +141,10 @@ def read_questions(data: bytes, name: str, warnings: list[str]) -> list[Question
     Raises:
         DataError: not JSON, not of SQuAD's form, or without a question.
     """
+    text = read_text(data, name, option=None)
     try:
-        tree: Any = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8: {error.reason} at byte {error.start}.") from error
-    except (ValueError, OSError, EOFError, RecursionError) as error:
+        tree: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not readable JSON: {error}.") from error
     found: list[Question] = []
     wrong: list[str] = []

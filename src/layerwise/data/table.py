@@ -5,9 +5,6 @@ the column's known values). What the columns mean is a `Schema`: plain values th
 predict reads new files the same way. How dates are written is in `data/dates.py`.
 """
 
-import csv
-import gzip
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from layerwise.core.errors import ConfigError, DataError
+from layerwise.core.errors import DataError
 from layerwise.core.suggest import did_you_mean
 from layerwise.data.dates import DATE_PARTS, TIME_PARTS, date_features, to_days
+from layerwise.data.plain_text import read_lines, read_pieces, unpack
+from layerwise.data.rows import CSVRows
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "?", "nan", "NaN", "NAN", "NaT", "null", "NULL")
-_DELIMITERS = (",", ";", "\t", "|")
 _SHOWN = 5
 _LONGEST = 40  # letters of a cell shown in a message
 _POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
@@ -109,103 +107,27 @@ def read_table(
     optional: str = "",
     delimiter: str | None = None,
     encoding: str = "utf-8-sig",
+    fixed: bool = False,
 ) -> Table:
     """A CSV file's cells, blanks around them removed; blank lines are left out.
-
-    A column without a name (an index that pandas wrote, a delimiter at the end of the lines) is called "column 3".
 
     Args:
         data: the file's bytes, gzipped or not.
         name: of the file, for messages.
-        columns: names of the columns where the file has no header line; not used where most cells of the first line are
-            such names.
-        optional: one of `columns` that the file may lack (the target, in files to predict on).
-        delimiter: between cells; None finds out.
+        columns, optional, delimiter: how it is written, see `rows.CSVRows`.
         encoding: of the text.
+        fixed: whether no option changes how it is read, for messages.
 
     Raises:
         DataError: another encoding, uneven lines, no or doubtful column names.
     """
-    try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(encoding)
-    except (EOFError, OSError) as error:
-        raise DataError(f"{name} is damaged: {error}.") from error
-    except (UnicodeDecodeError, LookupError) as error:
-        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
-        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. {other}.") from error
-    delimiter = delimiter or find_delimiter(text)
-    if len(delimiter) != 1:
-        raise ConfigError(f"data.delimiter={delimiter!r}: must be one character.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                rows.append(cells)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: {error}.") from error
-    if not rows:
-        raise DataError(f"{name} is empty.")
-    header = list(columns)
-    if header and 2 * len(set(rows[0]) & set(header)) > len(set(rows[0])):
-        header = []  # the file has a header line after all
-    if optional in header and len(rows[0]) == len(header) - 1:
-        header.remove(optional)
-    if not header:
-        header, rows, lines = rows[0], rows[1:], lines[1:]
-        check_header(header, name)
-        header = [cell or f"column {place}" for place, cell in enumerate(header, 1)]
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise DataError(
-                f"{name}, line {line}: {len(row)} cells, the header has {len(header)} (delimiter {delimiter!r})."
-            )
-    if not rows:
-        raise DataError(f"{name} has a header and no rows.")
-    return Table(name, dict(zip(header, (list(column) for column in zip(*rows, strict=True)), strict=True)), lines)
-
-
-def check_header(header: list[str], name: str) -> None:
-    """Whether a first line is one of column names, each once.
-
-    Raises:
-        DataError: it is not.
-    """
-    if numbers := [cell for cell in header if _is_number(cell)]:
-        raise DataError(
-            f"{name}: the first line looks like data, not column names ({numbers[0]!r}). Name the columns with "
-            f"data.columns=a,b,c."
-        )
-    if doubles := sorted({cell for cell in header if cell and header.count(cell) > 1}):
-        raise DataError(
-            f"{name}: the column {doubles[0]!r} is named twice. Mend the header, or remove it and name the columns "
-            f"with data.columns=a,b,c."
-        )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def find_delimiter(text: str, lines: int = 50) -> str:
-    """The delimiter that cuts the first lines into equally many cells, most of them; a comma where none does."""
-    best, most = ",", 1
-    sample = text.splitlines(keepends=True)[:lines]
-    for delimiter in _DELIMITERS:
-        try:
-            counts = {len(row) for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True) if row}
-        except csv.Error:
-            continue
-        if len(counts) == 1 and (count := counts.pop()) > most:
-            best, most = delimiter, count
-    return best
+    pieces = read_pieces(unpack(data), name, encoding, option=None if fixed else "data.encoding")
+    rows = CSVRows(read_lines(pieces), name, columns=columns, optional=optional, delimiter=delimiter, fixed=fixed)
+    numbered = [(line, [cell.strip() for cell in row]) for line, row in rows]
+    if not numbered:
+        raise DataError(f"{name} has a header and no rows." if rows.header else f"{name} is empty.")
+    cells = (list(column) for column in zip(*(row for _, row in numbered), strict=True))
+    return Table(name, dict(zip(rows.header, cells, strict=True)), [line for line, _ in numbered])
 
 
 # ------------------------------------------------------------------------------------------------- cells to tensors

@@ -4,7 +4,6 @@ columns of a table.
 Raw columns: `text` and `target`, the UTF-8 bytes, uint8 [B, L] each.
 """
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerwise.core.config import Fraction
-from layerwise.core.errors import ConfigError, DataError
+from layerwise.core.errors import DataError
 from layerwise.data.examples import Batch, Examples, Splits
 from layerwise.data.files import FileTree, open_tree
+from layerwise.data.plain_text import read_text
+from layerwise.data.rows import no_column
 from layerwise.data.source import DataConfig
 from layerwise.data.table import Table
 from layerwise.data.table_parts import PARTS, Kinds, read_parts
@@ -238,23 +239,9 @@ def read_lines(data: bytes, name: str, encoding: str = "utf-8-sig") -> list[str]
     """The lines of a text file, gzipped or not, without blanks at their ends; only line feeds end a line.
 
     Raises:
-        DataError: it is empty, or has bytes that are not in the encoding; the line is named.
+        DataError: it is empty, damaged, or not in the encoding; the line is named.
     """
-    try:
-        raw = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (EOFError, OSError) as error:
-        raise DataError(f"{name} is damaged: {error}.") from error
-    try:
-        text = raw.decode(encoding)
-    except LookupError as error:
-        raise ConfigError(f"data.encoding={encoding}: there is no such encoding.") from error
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{name} is not text in {encoding.removesuffix('-sig')}: byte 0x{raw[error.start]:02x} in line {line}. Set "
-            f"data.encoding, e.g. latin-1, or convert it."
-        ) from error
-    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
+    lines = [line.strip() for line in read_text(data, name, encoding).removesuffix("\n").split("\n")]
     if not any(lines):
         raise DataError(f"{name} is empty.")
     return lines
@@ -262,10 +249,7 @@ def read_lines(data: bytes, name: str, encoding: str = "utf-8-sig") -> list[str]
 
 def _column(table: Table, column: str, option: str) -> Table:
     if column not in table.columns:
-        raise DataError(
-            f"{table.name} has no column {column!r}; columns: {', '.join(table.columns)}. Name the one with the "
-            f"{option}s: data.{option}=NAME."
-        )
+        raise no_column(table.name, table.columns, column, option)
     return Table(table.name, {column: table.columns[column]}, table.lines)
 
 

@@ -1,9 +1,6 @@
 """A person's own labelled texts: a column of texts and a column of labels in a CSV, JSON Lines or Parquet file."""
 
-import csv
-import gzip
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -13,8 +10,9 @@ import torch
 
 from layerwise.core.config import Fraction
 from layerwise.core.errors import DataError, MissingExtraError
-from layerwise.core.suggest import did_you_mean
 from layerwise.data.examples import Splits
+from layerwise.data.plain_text import read_lines, read_pieces, unpack
+from layerwise.data.rows import cell_text, json_rows, no_column
 from layerwise.data.source import DataConfig
 from layerwise.data.table import Table, read_table
 from layerwise.data.table_parts import Kinds, read_parts
@@ -127,10 +125,7 @@ class TextTable:
         table = read_rows(data, name, self.file)
         for option, column in self._wanted().items():
             if column not in table.columns:
-                raise DataError(
-                    f"{name} has no column {column!r}; columns: {', '.join(table.columns)}. Name the one with the "
-                    f"{option}s: data.{option}=NAME.{did_you_mean(column, table.columns)}"
-                )
+                raise no_column(name, table.columns, column, option)
         return table
 
     def _wanted(self) -> dict[str, str]:
@@ -188,44 +183,27 @@ def read_rows(data: bytes, name: str, file: TextFile) -> Table:
         return _read_parquet(data, name, [c for c in (file.text, file.label, file.pair) if c is not None])
     if ending in (".jsonl", ".ndjson"):
         return _read_json_lines(data, name, file.encoding)
-    limit = csv.field_size_limit(max(len(data), 1 << 17))  # the module's own is 131,072 characters a cell
-    try:
-        return read_table(
-            data,
-            name,
-            columns=file.columns,
-            optional=file.label,
-            delimiter=file.delimiter or ("\t" if ending == ".tsv" else None),
-            encoding=file.encoding,
-        )
-    finally:
-        csv.field_size_limit(limit)
+    return read_table(
+        data,
+        name,
+        columns=file.columns,
+        optional=file.label,
+        delimiter=file.delimiter or ("\t" if ending == ".tsv" else None),
+        encoding=file.encoding,
+    )
 
 
 def _read_json_lines(data: bytes, name: str, encoding: str) -> Table:
-    try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(encoding)
-    except (EOFError, OSError) as error:
-        raise DataError(f"{name} is damaged: {error}.") from error
-    except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(f"{name} is not text in {encoding} ({error}). Set data.encoding, e.g. latin-1.") from error
-    rows: list[dict[str, str]] = []
-    lines: list[int] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {number}: not JSON ({error.msg} at character {error.pos}).") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{name}, line {number}: expected an object {{...}}, got {type(row).__name__}.")
-        rows.append({key: cell_text(value, f"{name}, line {number}: {key}") for key, value in row.items()})
-        lines.append(number)
-    if not rows:
+    lines = read_lines(read_pieces(unpack(data), name, encoding))
+    numbered = [
+        (number, {key: cell_text(value, f"{name}, line {number}: {key}") for key, value in row.items()})
+        for number, row in json_rows(lines, name)
+    ]
+    if not numbered:
         raise DataError(f"{name} is empty.")
-    names = dict.fromkeys(key for row in rows for key in row)
-    return Table(name, {key: [row.get(key, "") for row in rows] for key in names}, lines)
+    names = dict.fromkeys(key for _, row in numbered for key in row)
+    columns = {key: [row.get(key, "") for _, row in numbered] for key in names}
+    return Table(name, columns, [number for number, _ in numbered])
 
 
 def _read_parquet(data: bytes, name: str, wanted: Sequence[str]) -> Table:
@@ -250,27 +228,6 @@ def _read_parquet(data: bytes, name: str, wanted: Sequence[str]) -> Table:
         for column in names
     }
     return Table(name, cells, list(range(1, count + 1)))
-
-
-def cell_text(value: Any, where: str, *, strip: bool = True) -> str:
-    """A JSON or Parquet value as text.
-
-    Args:
-        where: it stands, for messages.
-        strip: take off blanks at the ends.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | int | float):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    text = str(value).strip() if strip else str(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where} has half of a surrogate pair, which is no character.") from error
-    return text
 
 
 DATASETS = {"text_table": TextTableConfig()}

@@ -140,6 +140,7 @@ class TableTask(Task):
                 optional=self.schema.target,
                 delimiter=self.schema.delimiter,
                 encoding=self.schema.encoding,
+                fixed=True,
             )
             columns = encode(table, self.schema, without)
             self._remarks += remarks(table, self.schema, without)

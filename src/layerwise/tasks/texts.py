@@ -12,6 +12,7 @@ from layerwise.core.config import PositiveInt
 from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Examples, Splits, Subset
 from layerwise.data.hub import fetch, is_hub_id
+from layerwise.data.plain_text import read_text
 from layerwise.data.subword import SubwordTokenizer
 from layerwise.data.text_table import SUFFIXES as TABLE_SUFFIXES
 from layerwise.data.text_table import TextFile, read_rows
@@ -391,10 +392,7 @@ def texts_of_file(name: str, file: TextFile) -> list[tuple[str, str]]:
             (f"{name}:{line}", "\t".join(" ".join(text.split()) for text in texts))
             for line, texts in zip(table.lines, cells, strict=True)
         ]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8: {error.reason} at byte {error.start}.") from error
+    lines = read_text(path.read_bytes(), name, file.encoding, option=None).split("\n")
     found = [(f"{name}:{number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise DataError(f"{name} is empty.")
