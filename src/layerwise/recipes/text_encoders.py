@@ -83,18 +83,18 @@ def bert_tiny_wikipedia() -> Recipe:
     )
 
 
-def bert_tiny_sst_scratch() -> Recipe:
-    """What pre-training is measured by: 400 labelled sentences of SST-2 and random weights, with the tokeniser of
+def bert_tiny_wnut_scratch() -> Recipe:
+    """What pre-training is measured by: WNUT-17 from random weights, with the tokeniser of
     `layerwise train bert_tiny_wikipedia --run runs/bert_tiny_wikipedia`.
     """
-    task = component("text_classification", tokenizer="runs/bert_tiny_wikipedia", max_tokens=64)
-    recipe = _fine_tuning(task, "sst", "cross_entropy", lr=5e-4, batch_size=32)
-    return replace(recipe, model=component("bert-2x128"), data=component("sst", limit=200), epochs=20)
+    task = component("token_tagging", tokenizer="runs/bert_tiny_wikipedia", max_tokens=128)
+    recipe = _fine_tuning(task, "wnut17", "token_cross_entropy", lr=1e-3)
+    return replace(recipe, model=component("bert-2x128"), epochs=10)
 
 
-def bert_tiny_sst() -> Recipe:
+def bert_tiny_wnut() -> Recipe:
     """The same from the weights of `layerwise train bert_tiny_wikipedia --run runs/bert_tiny_wikipedia`."""
-    return replace(bert_tiny_sst_scratch(), init="runs/bert_tiny_wikipedia")
+    return replace(bert_tiny_wnut_scratch(), init="runs/bert_tiny_wikipedia")
 
 
 def distilbert_sst() -> Recipe:
