@@ -36,6 +36,7 @@ def test_mixed_pictures_train_a_generator_that_makes_new_ones(layerwise: Any, mi
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "frechet_distance" in done.out
+    assert f"layerwise generate {tmp_path / 'run'} -n 16 -o samples.png" in done.err
     assert (tmp_path / "run" / "report.html").is_file()
     first, again, one = tmp_path / "out.png", tmp_path / "again.png", tmp_path / "out"
     for out, count in ((first, 64), (again, 64), (one, 3)):

@@ -303,6 +303,7 @@ def test_questions_on_passages(layerwise: Command, checkpoint: Path, tmp_path: P
     options = ("data.root=asked.json", f"init={checkpoint}", *SHORT, "task.stride=8", "epochs=8")
     done = layerwise("train", "question_answering", *options, "--run", "run")
     assert done.code == 0, done.err
+    assert "layerwise predict run $'a question\\tits passage'" in done.err
     metrics = json.loads(layerwise("eval", "run", "--json").out)["metrics"]
     assert metrics["test/f1"] >= 0.7
     assert metrics["test/nearest_sentence_f1"] < 0.4

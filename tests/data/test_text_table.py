@@ -71,7 +71,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
     assert found.class_names == ["1", "2", "10"]  # in order of number
     with pytest.raises(DataError, match=r"no column 'text'; columns: id, review, stars.*data\.text=NAME"):
         read(path)
-    with pytest.raises(DataError, match=r"no column 'star'.*data\.label=NAME.*stars"):
+    with pytest.raises(DataError, match=r"no column 'star'.*data\.label=stars\."):
         read(path, text="review", label="star")
 
 

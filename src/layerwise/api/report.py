@@ -9,6 +9,8 @@ from layerwise.core.config import parse, read_yaml
 from layerwise.core.console import Console
 from layerwise.core.errors import UnsupportedError
 from layerwise.infer.generate import TextCodec
+from layerwise.tasks.base import Task
+from layerwise.tasks.image_generation import ImageGeneration
 from layerwise.track import files
 from layerwise.track.charts import Scatter, number
 from layerwise.track.report import Baseline, ReportData, Section, write_card, write_report
@@ -87,9 +89,9 @@ def write_final_report(
         "selected_by": origin + (", averaged weights" if recipe.ema else ""),
         "warnings": [*(splits.warnings if splits else []), *missing],
         "length": "epochs" if recipe.epochs is not None else "max_steps",
-        "predicts": session.task.predicts,
+        "example_input": session.task.example_input,
         "explains": session.task.explains,
-        "prompts": isinstance(session.task, TextCodec),
+        "generate": _generation(session.task),
     }
     files.write_json(directory.path / _FACTS, tree)
     directory.set_status("finished", trainer.settings.first_step + trainer.step, trainer.reason)
@@ -135,20 +137,29 @@ def _headline(
 def _commands(directory: RunDirectory, tree: dict[str, Any]) -> list[tuple[str, str]]:
     """Next steps for this task, by what `report.json` says of it."""
     path = shlex.quote(str(directory.path))
-    example = {"files": "picture.png", "rows": "rows.csv", "text": '"some text"', "numbers": '"0 1"'}
-    predicts, explains = tree.get("predicts"), tree.get("explains")
+    example, explains = tree.get("example_input"), tree.get("explains")
     commands = [("Evaluate again", f"layerwise eval {path}")]
-    if tree.get("prompts"):
-        commands.append(("Write text", f'layerwise generate {path} --prompt "Once"'))
-    if predicts in example:
-        commands.append(("Predict", f"layerwise predict {path} {example[predicts]}"))
+    if tree.get("generate"):
+        commands.append(("Make new samples", f"layerwise generate {path} {tree['generate']}"))
+    if example is not None:
+        commands.append(("Predict", f"layerwise predict {path} {example}"))
     if explains in ("pixels", "columns"):
-        commands.append(("Explain an answer", f"layerwise explain {path} {example[predicts or 'files']}"))
+        commands.append(("Explain an answer", f"layerwise explain {path} {example or 'picture.png'}"))
     return [
         *commands,
         ("Train longer", f"layerwise train {path} {tree.get('length', 'epochs')}=..."),
         ("All models", "layerwise list models"),
     ]
+
+
+def _generation(task: Task) -> str | None:
+    """What a person may type behind `layerwise generate RUN`; None: nothing is made."""
+    if isinstance(task, TextCodec):
+        return '--prompt "Once"'
+    if isinstance(task, ImageGeneration):
+        prompt = ' --prompt "some text"' if task.config.condition == "caption" else ""
+        return f"-n 16 -o samples.png{prompt}"
+    return None
 
 
 def _throughput(lines: Sequence[Mapping[str, Any]], batch_size: int) -> dict[str, str]:

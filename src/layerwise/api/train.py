@@ -113,7 +113,7 @@ def _open(directory: RunDirectory, configured: Configured, resume: str, console:
             "max_steps=..."
         )
         return load_run(directory.path)
-    console.info(f"run: {directory.path} (continued)")
+    console.info(f"run: {directory.path}{' (continued)' if directory.holds_state() else ''}")
     return None
 
 
@@ -443,7 +443,8 @@ def _summary(session: "Session") -> str:
     parts = [f"{session.recipe.model.name} with {count:,} parameters"]
     if session.splits is not None and session.splits.train is not None:
         parts.append(f"{len(session.splits.train):,} training examples")
-    parts.append(f"{session.device.type}, {session.precision}, {session.choices['threads']} threads")
+    threads = session.choices["threads"]
+    parts.append(f"{session.device.type}, {session.precision}, {threads} thread{'s' if threads != 1 else ''}")
     return ", ".join(parts)
 
 

@@ -134,7 +134,9 @@ def _check_labels(splits: Splits) -> list[Finding]:
             absent = [names[i] for i in torch.nonzero(train == 0).flatten()[:_SHOWN].tolist()]
             found.append(
                 Finding(
-                    "warning", "absent_class", f"{classes - seen} classes have no training example: {some(absent)}."
+                    "warning",
+                    "absent_class",
+                    f"{classes - seen} of {classes} classes have no training example: {some(absent)}.",
                 )
             )
         if seen >= 2 and int(train.max()) >= 20 * int(train[train > 0].min()):

@@ -107,12 +107,12 @@ def read_sentences(data: bytes, name: str, word: int, tag: int | None, encoding:
     Args:
         data: its bytes, gzipped or not.
         name: for messages.
-        word, tag: numbers of columns; tag None reads words alone.
+        word, tag: numbers of columns; tag None reads words alone, to predict on.
 
     Raises:
         DataError: not text, a line without the column, no sentence.
     """
-    text = read_text(data, name, encoding)
+    text = read_text(data, name, encoding, option="data.encoding" if tag is not None else None)
     tabs = any("\t" in line for line in text.split("\n", 200)[:200])
     found: list[Sentence] = []
     words: list[str] = []

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from layerwise.core.errors import ConfigError, DataError
-from layerwise.core.suggest import did_you_mean
+from layerwise.core.suggest import nearest
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD = 50  # lines that the delimiter is found in
@@ -160,7 +160,8 @@ def cell_text(value: Any, where: str, *, strip: bool = True) -> str:
 
 def no_column(name: str, columns: Collection[str], column: str, option: str) -> DataError:
     """The error that a file lacks a column which an option names."""
+    close = nearest(column, columns)
     return DataError(
-        f"{name} has no column {column!r}; columns: {', '.join(columns)}. Name it: data.{option}=NAME."
-        f"{did_you_mean(column, columns)}"
+        f"{name} has no column {column!r}; columns: {', '.join(columns)}. Name it: data.{option}="
+        f"{close[0] if close else 'NAME'}."
     )

@@ -166,13 +166,14 @@ class TextTable:
             return sorted(distinct)
 
 
-def read_rows(data: bytes, name: str, file: TextFile) -> Table:
+def read_rows(data: bytes, name: str, file: TextFile, *, fixed: bool = False) -> Table:
     """Columns of a CSV, JSON Lines or Parquet file as text; blanks at the ends are removed, missing values are ''.
 
     Args:
         data: the file's bytes.
         name: of the file; its ending tells the format.
         file: which columns are texts and labels, and how CSV files are written. Labels may be absent.
+        fixed: whether no option changes how it is read, for messages.
 
     Raises:
         DataError: damaged or empty; the line is named.
@@ -182,7 +183,7 @@ def read_rows(data: bytes, name: str, file: TextFile) -> Table:
     if ending == ".parquet":
         return _read_parquet(data, name, [c for c in (file.text, file.label, file.pair) if c is not None])
     if ending in (".jsonl", ".ndjson"):
-        return _read_json_lines(data, name, file.encoding)
+        return _read_json_lines(data, name, file.encoding, fixed)
     return read_table(
         data,
         name,
@@ -190,11 +191,12 @@ def read_rows(data: bytes, name: str, file: TextFile) -> Table:
         optional=file.label,
         delimiter=file.delimiter or ("\t" if ending == ".tsv" else None),
         encoding=file.encoding,
+        fixed=fixed,
     )
 
 
-def _read_json_lines(data: bytes, name: str, encoding: str) -> Table:
-    lines = read_lines(read_pieces(unpack(data), name, encoding))
+def _read_json_lines(data: bytes, name: str, encoding: str, fixed: bool) -> Table:
+    lines = read_lines(read_pieces(unpack(data), name, encoding, option=None if fixed else "data.encoding"))
     numbered = [
         (number, {key: cell_text(value, f"{name}, line {number}: {key}") for key, value in row.items()})
         for number, row in json_rows(lines, name)

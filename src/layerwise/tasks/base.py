@@ -42,6 +42,9 @@ class Accumulator(ABC):
         return {}
 
 
+_EXAMPLE_INPUTS = {"files": "picture.png", "rows": "rows.csv", "text": '"some text"', "numbers": '"0 1"'}
+
+
 class Task(ABC):
     """The meaning of inputs and outputs. Bound to the data once; what it learned there travels with the weights as
     JSON.
@@ -90,6 +93,11 @@ class Task(ABC):
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:
         """Take `state()` back, instead of `bind`."""
+
+    @property
+    def example_input(self) -> str | None:
+        """What a person may type behind `layerwise predict RUN`; None: cannot predict."""
+        return _EXAMPLE_INPUTS.get(self.predicts or "")
 
     def facts(self) -> dict[str, Any]:
         """Values that the model takes from data and task: `num_classes`, `in_channels`, `vocab_size` ..."""

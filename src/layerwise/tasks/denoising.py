@@ -7,7 +7,7 @@ https://arxiv.org/abs/2201.09865, without its repetitions.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -50,6 +50,11 @@ class PictureOptions:
     interpolate: bool = False
     truncation: float | None = None
     tile: int | None = None
+
+    def beyond(self, *known: str) -> list[str]:
+        """The flags of what was asked for, those left out that are `known`."""
+        asked = [entry.name for entry in fields(self) if getattr(self, entry.name) != entry.default]
+        return [f"--{name}" for name in asked if name not in known]
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:

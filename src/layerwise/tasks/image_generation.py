@@ -571,10 +571,10 @@ class ImageGeneration(Task):
             ConfigError: a prompt or an option that the model knows nothing of, or another kind of file.
         """
         if options is not None and not isinstance(network, Denoiser):
-            if options != PictureOptions(interpolate=options.interpolate, truncation=options.truncation):
+            if of_no_use := options.beyond("interpolate", "truncation"):
                 raise ConfigError(
-                    "Steps, guidance and the like are for models that take noise away step by step; this one makes a "
-                    "picture at once."
+                    f"{', '.join(of_no_use)}: for models that take noise away step by step; this one makes a picture "
+                    "at once."
                 )
         elif options is not None and options.truncation is not None:
             raise ConfigError("--truncation is of styles; this model takes noise away and has none.")

@@ -247,6 +247,10 @@ class QuestionAnswering(TextTask):
             if 0 <= last - first < self.config.max_answer_tokens
         ]
 
+    @property
+    def example_input(self) -> str | None:
+        return "$'a question\\tits passage'"
+
     def decode(self, inputs: Sequence[str]) -> list[tuple[str, Batch]]:
         """A question and its passage with a tab between them; or a file of SQuAD's form, answers not needed.
 

@@ -91,6 +91,10 @@ class TextTask(Task):
         self._met_tokens = 0
 
     @property
+    def example_input(self) -> str | None:
+        return "$'one text\\tanother'" if self.paired else super().example_input
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """What turns texts into tokens."""
         if self._tokenizer is None:
@@ -381,7 +385,7 @@ def texts_of_file(name: str, file: TextFile) -> list[tuple[str, str]]:
     if not path.is_file():
         raise DataError(f"{name}: there is no such file.")
     if name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES):
-        table = read_rows(path.read_bytes(), name, file)
+        table = read_rows(path.read_bytes(), name, file, fixed=True)
         wanted = [file.text] if file.pair is None else [file.text, file.pair]
         if absent := [column for column in wanted if column not in table.columns]:
             raise DataError(f"{name} has no column {absent[0]!r}; columns: {', '.join(table.columns)}.")

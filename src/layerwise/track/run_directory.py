@@ -389,8 +389,11 @@ class RunDirectory:
     def failed_at_once(self) -> bool:
         """Whether the run failed before its first step, so that there is nothing in it to lose."""
         found = self.status()
-        states = self.state.is_dir() and any(self.state.iterdir())
-        return found["status"] == "failed" and found["step"] == 0 and not states
+        return found["status"] == "failed" and found["step"] == 0 and not self.holds_state()
+
+    def holds_state(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.state.is_dir() and any(self.state.iterdir())
 
     def write_crash(self, traceback: str) -> None:
         """Add a traceback to `crash.log`."""
