@@ -55,6 +55,8 @@ def test_captioned_pictures_train_a_generator_that_draws_what_is_asked(
     assert "empty.png" in stopped.err
     done = layerwise(*train, "data.on_error=skip", "--run", "run")
     assert done.code == 0, done.err
+    assert "layerwise generate run -n 16 -o samples.png --prompt" in done.err
+    assert "layerwise train run stages.diffusion.epochs=..." in done.err
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Pictures of training captions" in page
     assert "Pictures of held-out captions" in page

@@ -42,6 +42,8 @@ def test_mixed_pictures_train_a_generator_that_makes_new_ones(layerwise: Any, mi
     for out, count in ((first, 64), (again, 64), (one, 3)):
         done = layerwise("generate", tmp_path / "run", "-n", count, "--seed", 0, "-o", out)
         assert done.code == 0, done.err
+    done = layerwise("generate", tmp_path / "run", "--temperature", 0.8, "--top-k", 3)
+    assert (done.code, "--temperature, --top-k: task=image_generation makes no texts" in done.err) == (2, True)
     assert first.read_bytes() == again.read_bytes()
     with Image.open(first) as grid, Image.open(one / "00002.png") as third:
         assert grid.size == (8 * 18 - 2, 8 * 18 - 2)

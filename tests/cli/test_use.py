@@ -23,6 +23,7 @@ SHORT = ("data.size=[32,32]", "epochs=3", "batch_size=8")
 def test_a_folder_of_pictures_trains_predicts_and_evaluates(layerwise: Command, photos: Path, tmp_path: Path) -> None:
     done = layerwise("train", "lenet5", "data=image_folder", f"data.root={photos}", *SHORT, "--run", "r")
     assert done.code == 0, done.err
+    assert "layerwise train r epochs=..." in done.err
     for name in (
         "config.yaml",
         "metrics.jsonl",
@@ -69,7 +70,9 @@ def test_a_network_that_cannot_be_prepared_for_inference_says_why(
     layerwise: Command, photos: Path, model: str, said: str
 ) -> None:
     data = ("data=image_folder", f"data.root={photos}", "data.size=32")
-    assert layerwise("train", "lenet5", f"model={model}", *data, "max_steps=1", "--run", "r").code == 0
+    done = layerwise("train", "lenet5", f"model={model}", *data, "max_steps=1", "--run", "r")
+    assert done.code == 0, done.err
+    assert "layerwise train r max_steps=..." in done.err  # what ended it; the recipe's epochs did not
     for verb in (("predict", "r", photos / "red" / "0.png"), ("eval", "r")):
         done = layerwise(*verb)
         assert done.code == 0, done.err

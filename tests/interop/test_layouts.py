@@ -134,6 +134,16 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         recognise(tmp_path / "notes.txt", model="resnet18")
 
 
+def test_a_misspelt_run_is_not_sought_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub.is_hub_id("runs/a")
+    (tmp_path / "runs").mkdir()
+    assert not hub.is_hub_id("runs/a")
+    assert hub.is_hub_id("hf-hub:runs/a")
+    with pytest.raises(ConfigError, match="runs/a: no such run, model directory or weights file"):
+        recognise("runs/a")
+
+
 def test_a_hub_id_needs_the_network_or_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     assert hub.is_hub_id("google/vit-base-patch16-224")

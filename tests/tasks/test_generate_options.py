@@ -102,6 +102,12 @@ def test_options_that_a_model_cannot_follow_are_refused(tmp_path: Path) -> None:
         generate("stylegan2", truncation=-1.0)
     with pytest.raises(ConfigError, match=r"--steps: .*makes a picture at once"):
         generate("stylegan2", steps=5)
+    with pytest.raises(ConfigError, match="leave --guidance out"):
+        generate("ddpm", guidance=3.0)
+    with pytest.raises(ConfigError, match="--strength says what is made anew in a picture"):
+        generate("ddpm", strength=0.5)
+    with pytest.raises(ConfigError, match="--strength and --mask"):
+        generate("ddpm", image=tmp_path / "a.png", mask=tmp_path / "b.png", strength=0.5)
     with pytest.raises(ConfigError, match="--interpolate"):
         generate("vq_vae", interpolate=True)
     with pytest.raises(ConfigError, match="--prompt"):

@@ -275,9 +275,13 @@ def generate(
     """
     network, task, tree = open_model(source, trust=trust_code)
     path = Path(out) if out else None
-    if picture_options and not isinstance(task, ImageGeneration):
-        flags = ", ".join(f"--{name}" for name in picture_options)
-        raise ConfigError(f"{flags}: task={tree['task']['name']} makes no pictures step by step.")
+    for kind, given, known in (
+        ("texts", text_options, TextCodec),
+        ("pictures step by step", picture_options, ImageGeneration),
+    ):
+        if given and not isinstance(task, known):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ConfigError(f"{flags}: task={tree['task']['name']} makes no {kind}.")
     with torch.inference_mode():
         if isinstance(task, TextCodec):
             return generate_text(network, task, prompt=prompt, count=count, seed=seed, out=path, **(text_options or {}))

@@ -88,7 +88,7 @@ def write_final_report(
         "seconds": seconds,
         "selected_by": origin + (", averaged weights" if recipe.ema else ""),
         "warnings": [*(splits.warnings if splits else []), *missing],
-        "length": "epochs" if recipe.epochs is not None else "max_steps",
+        "length": _length(recipe, trainer.settings.max_steps),
         "example_input": session.task.example_input,
         "explains": session.task.explains,
         "generate": _generation(session.task),
@@ -150,6 +150,17 @@ def _commands(directory: RunDirectory, tree: dict[str, Any]) -> list[tuple[str, 
         ("Train longer", f"layerwise train {path} {tree.get('length', 'epochs')}=..."),
         ("All models", "layerwise list models"),
     ]
+
+
+def _length(recipe: Recipe, steps: int | None) -> str:
+    """The key that made training end after so many steps: the last stage's, or the recipe's."""
+    stage = recipe.stages[-1] if recipe.stages else None
+    for name in ("max_steps", "epochs"):
+        own = getattr(stage, name, None)
+        value = getattr(recipe, name) if own is None else own
+        if value is not None and (name == "epochs" or value == steps):
+            return name if stage is None or own is None else f"stages.{stage.name}.{name}"
+    return "max_steps"
 
 
 def _generation(task: Task) -> str | None:

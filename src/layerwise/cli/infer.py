@@ -74,8 +74,12 @@ def generate(
     count: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same samples.")] = 0,
     out: Annotated[str | None, typer.Option("-o", help="File or folder to write to.")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Length of generated text.")] = 200,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")] = 0.8,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, help="Length of generated text; 200 unless given.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token; 0.8 unless given.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens only.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="From noise to picture.")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", help="How strongly the prompt counts.")] = None,
@@ -106,7 +110,8 @@ def generate(
     """
     from layerwise.api import infer as api
 
-    asked = {
+    text = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
+    picture = {
         "steps": steps, "guidance": guidance, "negative": negative, "sampler": sampler,
         "size": None if size is None else parse(PictureSize, size, "--size"), "image": image,
         "strength": strength, "mask": mask, "interpolate": interpolate or None,
@@ -114,8 +119,8 @@ def generate(
     }  # fmt: skip
     rows = api.generate(
         source, prompt=prompt, count=count, seed=seed, out=out, trust_code=trust_code,
-        text_options={"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k},
-        picture_options={name: value for name, value in asked.items() if value is not None},
+        text_options={name: value for name, value in text.items() if value is not None},
+        picture_options={name: value for name, value in picture.items() if value is not None},
     )  # fmt: skip
     if json:
         print_json(rows)

@@ -16,8 +16,11 @@ _WANTED = [
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a text looks like `owner/name`."""
-    return _ID.fullmatch(source) is not None
+    """Whether a text looks like `owner/name`, and `owner` is no folder here, of which a misspelt file would be sought
+    on the hub; `hf-hub:owner/name` always does.
+    """
+    found = _ID.fullmatch(source)
+    return found is not None and (source.startswith("hf-hub:") or not Path(found[1]).parent.is_dir())
 
 
 def fetch(source: str) -> Path:

@@ -167,8 +167,8 @@ def generate_text(
     count: int = 1,
     seed: int = 0,
     out: Path | None = None,
-    max_new_tokens: int = 256,
-    temperature: float = 1.0,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> list[dict[str, Any]]:

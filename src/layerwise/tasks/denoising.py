@@ -32,7 +32,7 @@ class PictureOptions:
         negative: a text to lead away from, in place of no text.
         size: height and width in pixels.
         image: a picture to start from.
-        strength: share of the walk that is done from that picture: 1 keeps nothing of it.
+        strength: share of the walk that is done from that picture: 1 keeps nothing of it, None does four fifths.
         mask: a picture whose white parts are made anew; the others stay as `image` has them.
         interpolate: samples lie on the way between the first and the last one's noise.
         truncation: of styles: 1 draws all that was learned, less is more typical.
@@ -45,7 +45,7 @@ class PictureOptions:
     negative: str | None = None
     size: tuple[int, int] | None = None
     image: Path | None = None
-    strength: float = 0.8
+    strength: float | None = None
     mask: Path | None = None
     interpolate: bool = False
     truncation: float | None = None
@@ -57,10 +57,13 @@ class PictureOptions:
         return [f"--{name}" for name in asked if name not in known]
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
+        if self.strength is not None and not 0 < self.strength <= 1:
             raise ConfigError(f"--strength {self.strength:g}: must be above 0 and at most 1.")
-        if self.mask is not None and self.image is None:
-            raise ConfigError("--mask says what is made anew in a picture: give the picture with --image.")
+        for flag, given in (("--mask", self.mask), ("--strength", self.strength)):
+            if given is not None and self.image is None:
+                raise ConfigError(f"{flag} says what is made anew in a picture: give the picture with --image.")
+        if self.mask is not None and self.strength is not None:
+            raise ConfigError("--strength and --mask: what the mask has white is made wholly anew. Give one of them.")
         if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise ConfigError(f"--guidance {self.guidance:g}: must be 0 or more.")
         if self.truncation is not None and not 0 <= self.truncation < math.inf:

@@ -41,6 +41,7 @@ from layerwise.tasks.prompts import PromptMetrics, Prompts, choose_prompts, save
 _MOST_VALUES = 1024  # values of a picture that the Frechet distance looks at before its principal components
 _CHUNK = 16  # pictures made at once, always as many: a picture's bits do not depend on how many are asked for
 _MOST_TOGETHER = 12_288  # numbers of a sample that is made with others at once: 3 x 64 x 64
+_STRENGTH = 0.8  # share of a given picture's walk, where a person names none
 _GRID = 64  # pictures of the report's grids
 _CAPTIONED = 40  # pictures of a grid with captions
 _SNAPSHOT, _SNAPSHOT_COLUMNS = 32, 8  # pictures that are drawn as training goes
@@ -362,7 +363,7 @@ class ImageGeneration(Task):
             walk_config=options.walk(self.config.sampler),
             conditions=conditions,
             start=start,
-            strength=1.0 if made_anew is not None else options.strength,
+            strength=1.0 if made_anew is not None else options.strength or _STRENGTH,
             made_anew=made_anew,
             watch=watch,
         )
@@ -419,8 +420,9 @@ class ImageGeneration(Task):
             tokens = self.captions.encode([prompt or ""]).expand(len(sample_ids), -1)
             return self._conditions(tokens.to(sample_ids.device), options)
         if not self.class_names:
-            if prompt is not None:
-                raise ConfigError("This model generates from noise: leave --prompt out.")
+            for flag, given in (("--prompt", prompt), ("--guidance", options.guidance)):
+                if given is not None:
+                    raise ConfigError(f"This model generates from noise alone: leave {flag} out.")
             return None
         if prompt is None:
             return self._conditions(sample_ids % len(self.class_names), options)
