@@ -40,12 +40,16 @@ def vae_mnist_conditional() -> Recipe:
 
 
 def vae_fashion() -> Recipe:
-    """Convolutions and grey levels on Fashion-MNIST, measured as the adversarial networks are: by its samples."""
+    """Convolutions and grey levels on Fashion-MNIST, measured as the adversarial networks are: by its samples.
+
+    With `objective.beta=1` reconstructions are sharp and codes from the prior give no clothes; the distance of samples is
+    less than half as large with 12.
+    """
     return Recipe(
         task=component("image_generation", normalise="unit", judge="judge_fashion", evaluated=2000),
         model=component("vae-conv", likelihood="gaussian"),
         data=component("fashion_mnist"),
-        objective=component("variational"),
+        objective=component("variational", beta=12.0),
         optimizer=component("Adam", lr=1e-3),
         schedule=component("cosine"),
         epochs=30,
