@@ -42,8 +42,8 @@ def vae_mnist_conditional() -> Recipe:
 def vae_fashion() -> Recipe:
     """Convolutions and grey levels on Fashion-MNIST, measured as the adversarial networks are: by its samples.
 
-    With `objective.beta=1` reconstructions are sharp and codes from the prior give no clothes; the distance of samples is
-    less than half as large with 12.
+    With `objective.beta=1` reconstructions are sharp and codes from the prior give no clothes; the distance of samples
+    is less than half as large with 12.
     """
     return Recipe(
         task=component("image_generation", normalise="unit", judge="judge_fashion", evaluated=2000),
