@@ -19,7 +19,7 @@ def vqvae_fashion() -> Recipe:
                 name="prior",
                 objective=component("code_prior"),
                 optimizer=component("AdamW", lr=2e-3, weight_decay=0.05),
-                epochs=8,
+                epochs=6,
                 freeze=("encoder.*", "decoder.*"),
             ),
         ),
