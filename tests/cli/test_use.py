@@ -120,7 +120,7 @@ def test_one_class_an_empty_and_a_missing_folder_are_told_apart(
         (("train", "lenet5", "device=cuda"), 3, "device=cuda"),
         (("train", "lenet5_mnist"), 3, "LAYERWISE_OFFLINE"),
         (("train",), 2, "See: layerwise train --help"),
-        (("trian",), 2, "'train'"),
+        (("trian",), 2, "'train'? See: layerwise --help"),
         (("train", "lenet5", "--rnu", "x"), 2, "--run"),
         (("predict", "nowhere", "x.png"), 2, "nowhere"),
         (("eval", "nowhere"), 2, "nowhere"),

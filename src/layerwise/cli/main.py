@@ -53,8 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Spinning threads collapse when the machine has other work; set before torch loads its OpenMP.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _stop)
+    command = typer.main.get_command(app)
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="layerwise", standalone_mode=False)
+        code = command.main(arguments, prog_name="layerwise", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_DONE
     except typer.Abort:
         return EXIT_STOPPED
@@ -77,8 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         explain = getattr(error, "format_message", None)
         if explain is not None:  # the parser's own, whose class has moved between versions of typer
-            verb = next((a for a in arguments if not a.startswith("-")), "")
-            print(f"error: {explain()} See: layerwise {verb} --help".replace("  ", " "), file=sys.stderr)
+            first = next((a for a in arguments if not a.startswith("-")), "")
+            verb = f" {first}" if first in getattr(command, "commands", {}) else ""
+            print(f"error: {explain()} See: layerwise{verb} --help", file=sys.stderr)
             return EXIT_WRONG
         if debug:
             raise
