@@ -13,8 +13,10 @@ from torch import Tensor
 
 from layerwise.core.errors import ConfigError
 
-# Below so many keys torch's backward pass in bf16 on a CPU is slower than in float32: forward and backward of 512 rows
-# of 17 keys took 51 against 12 ms, of 192 rows of 128 keys 124 against 65, of 48 rows of 512 keys 158 against 154.
+# Below so many keys two products in bf16 are faster on a CPU than torch's fused kernel, with and without gradients, and
+# the scores between them are small. Forward and backward, one Zen 5 core, ms by the kernel in bf16, by the kernel in
+# float32, by products: 96 rows of 128 keys, 64 wide, 36, 28, 9; 8 rows of 256 keys, 256 wide, 19, 23, 7; 512 rows of 17
+# keys, 64 wide, 30, 7, 5.
 _FEW_KEYS = 512
 
 
@@ -66,7 +68,7 @@ def attention(
         return _biased(q, k, v, mask, bias, causal, window, scale, dropout)
     if window is None and mask is None and (not causal or queries == 1 or queries == keys):
         triangle = causal and queries > 1
-        return _fused(q, k, v, is_causal=triangle, scale=scale, dropout_p=dropout, enable_gqa=grouped)
+        return _fused(q, k, v, is_causal=triangle, scale=scale, dropout=dropout, enable_gqa=grouped)
     allowed = _allowed(q, k, mask, causal, window)
     assert allowed is not None
     if mask is None and queries <= keys:
@@ -128,21 +130,26 @@ def _fused(
     k: Tensor,
     v: Tensor,
     allowed: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout: float = 0.0,
     *,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """torch's kernel; in float32 where that has the faster backward pass."""
-    slow = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] < _FEW_KEYS
-    if slow and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        wide = None if allowed is None else allowed.float() if allowed.is_floating_point() else allowed
-        with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(
-                q.float(), k.float(), v.float(), wide, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            ).to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, allowed, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    """torch's kernel, or two products where they are faster; `allowed` is boolean or added to the scores."""
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or k.shape[2] >= _FEW_KEYS:
+        return F.scaled_dot_product_attention(q, k, v, allowed, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if enable_gqa:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    if is_causal:
+        allowed = causal_mask(q.shape[2], k.shape[2], q.device)
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-1, -2)
+    if allowed is not None and allowed.dtype == torch.bool:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    elif allowed is not None:
+        scores = scores + allowed
+    weights = scores.softmax(dim=-1)  # computed in float32 inside
+    return (F.dropout(weights, dropout) if dropout else weights) @ v
 
 
 def _windowed(
