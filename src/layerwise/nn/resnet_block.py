@@ -47,18 +47,25 @@ class ResnetBlock2D(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(
-        self, x: Float[Tensor, "B I H W"], time: Float[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B O H W"]:
-        hidden = self.conv1(F.silu(self.norm1(x)))
+    def inner(self, x: Float[Tensor, "B I H W"], time: Float[Tensor, "B T"] | None = None) -> Float[Tensor, "B O H W"]:
+        """What the second convolution reads."""
+        hidden = self.conv1(self.norm1(x, silu=True))
         if self.time_emb_proj is None or time is None:
-            hidden = self.norm2(hidden)
+            hidden = self.norm2(hidden, silu=True)
         else:
             moved = self.time_emb_proj(F.silu(time))[:, :, None, None]
             if self.scale_shift:
                 scale, shift = moved.chunk(2, dim=1)
-                hidden = self.norm2(hidden) * (1 + scale) + shift
+                hidden = F.silu(self.norm2(hidden) * (1 + scale) + shift)
             else:
-                hidden = self.norm2(hidden + moved)
-        hidden = self.conv2(self.dropout(F.silu(hidden)))
-        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+                hidden = self.norm2(hidden + moved, silu=True)
+        return self.dropout(hidden)
+
+    def shortcut(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+        """What the second convolution's result is added to."""
+        return x if self.conv_shortcut is None else self.conv_shortcut(x)
+
+    def forward(
+        self, x: Float[Tensor, "B I H W"], time: Float[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B O H W"]:
+        return self.conv2(self.inner(x, time)) + self.shortcut(x)

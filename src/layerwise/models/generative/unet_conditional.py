@@ -172,7 +172,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, config: UNetConditionalConfig, channels: int, num_heads: int) -> None:
         super().__init__()
-        self.norm = GroupNorm(config.num_groups, channels, eps=1e-6)
+        self.norm, self.linear = GroupNorm(config.num_groups, channels, eps=1e-6), config.linear_projection
         self.proj_in, self.proj_out = (
             nn.Linear(channels, channels) if config.linear_projection else nn.Conv2d(channels, channels, 1)
             for _ in range(2)
@@ -182,16 +182,26 @@ class SpatialTransformer(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "B W h w"], context: Float[Tensor, "B S E"]) -> Float[Tensor, "B W h w"]:
-        # A 1 x 1 convolution is a linear map of each position.
-        tokens = _project(self.proj_in, self.norm(x).flatten(2).transpose(1, 2))
+        size = tuple(x.shape[2:])
+        if self.linear:
+            tokens = self.proj_in(_to_tokens(self.norm(x)))
+        else:
+            tokens = _to_tokens(self.proj_in(self.norm(x)))
         for layer in self.transformer_blocks:
             tokens = layer(tokens, context)
-        return x + _project(self.proj_out, tokens).transpose(1, 2).unflatten(2, tuple(x.shape[2:]))
+        if self.linear:
+            return x + _to_map(self.proj_out(tokens), size)
+        return x + self.proj_out(_to_map(tokens, size))
 
 
-def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
-    return F.linear(tokens, layer.weight.flatten(1), layer.bias)
+def _to_tokens(x: Tensor) -> Tensor:
+    """[B, W, h, w] -> [B, h w, W]."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _to_map(tokens: Tensor, size: tuple[int, ...]) -> Tensor:
+    """[B, h w, W] -> [B, W, h, w], a view with channels last."""
+    return tokens.transpose(1, 2).unflatten(2, size)
 
 
 class Level(nn.Module):
@@ -338,7 +348,7 @@ class UNetConditional(nn.Module):
         x = self.mid_block(kept[-1], time, context)
         for up in self.up_blocks:
             x = up(x, kept, time, context)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 PRESETS = {
