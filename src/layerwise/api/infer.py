@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,8 +20,9 @@ from layerwise.data.pictures import UnreadablePicture
 from layerwise.data.splits import prepare
 from layerwise.infer.freeze import freeze, gains_by_freezing
 from layerwise.infer.generate import TextCodec, generate_text
+from layerwise.infer.pack_denoiser import pack_denoiser
 from layerwise.infer.pack_linear import pack_linears
-from layerwise.nn.protocols import EncoderDecoder
+from layerwise.nn.protocols import Denoiser, EncoderDecoder
 from layerwise.tasks.base import Batch, Task
 from layerwise.tasks.denoising import PictureOptions
 from layerwise.tasks.image_generation import ImageGeneration
@@ -29,6 +30,7 @@ from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory
 from layerwise.train.artefact import load_model
 from layerwise.train.build import Session
+from layerwise.train.precision import Precision, resolve_precision
 from layerwise.train.recipe import Recipe
 
 _ROWS_AT_ONCE = 4096  # of a file on which a person predicts
@@ -107,17 +109,42 @@ def evaluate(
 
 def _prepared(network: torch.nn.Module, task: Task) -> torch.nn.Module:
     """The network with its batch norms folded and its weights packed, where its task asks for its forward alone and
-    that can be traced, or where it decodes; the results are the same up to rounding. One that cannot be prepared so
-    stays as it is, and it is told why.
+    that can be traced, or where it decodes or takes noise away; the results are the same up to rounding. One that
+    cannot be prepared so stays as it is, and it is told why.
     """
     try:
         if task.calls_forward_alone and gains_by_freezing(network):
             return freeze(network)
         if isinstance(network, EncoderDecoder):
             return pack_linears(network)
+        if isinstance(network, Denoiser):
+            return pack_denoiser(network)
     except UnsupportedError as error:
-        Console().info(f"{error} It runs as it was trained: the same results, slower.")
+        _tell_unprepared(error)
     return network
+
+
+def _tell_unprepared(error: UnsupportedError) -> None:
+    Console().info(f"{error} It runs as it was trained: the same results, slower.")
+
+
+def prepare_denoiser(
+    network: torch.nn.Module, precision: Literal["auto", "fp32", "bf16"] = "auto"
+) -> tuple[torch.nn.Module, Precision]:
+    """The network itself, laid out for being asked again and again, and the precision of its products: "auto" decides
+    as a training does.
+
+    Raises:
+        UnsupportedError: "bf16" was asked for and cannot be had here.
+    """
+    chosen = resolve_precision(precision, next(network.parameters()).device, network)
+    try:
+        return pack_denoiser(network, torch.bfloat16 if chosen == "bf16" else torch.float32), chosen
+    except UnsupportedError as error:
+        if precision == "bf16":
+            raise
+        _tell_unprepared(error)
+        return network, "fp32"
 
 
 def _as_trained(data: Component, task: Task) -> Component:
@@ -261,6 +288,7 @@ def generate(
     trust_code: bool = False,
     text_options: dict[str, Any] | None = None,
     picture_options: dict[str, Any] | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
 ) -> list[dict[str, Any]]:
     """New samples of a generative model: text from a prompt, or pictures written to `out`.
 
@@ -269,11 +297,17 @@ def generate(
         prompt: text to go on from, or what the picture should show.
         text_options: `max_new_tokens`, `temperature`, `top_k` of language models.
         picture_options: `steps`, `guidance` ... of models that take noise away, see `tasks.denoising.PictureOptions`.
+        precision: of the products of models that take noise away; "auto" is bf16 where the machine has it and the
+            network is wide enough to gain.
 
     Raises:
         ConfigError: an option or a prompt that this kind of model does not know.
     """
     network, task, tree = open_model(source, trust=trust_code)
+    if isinstance(network, Denoiser):
+        network, _ = prepare_denoiser(network, precision)
+    elif precision != "auto":
+        raise ConfigError(f"--precision {precision}: only models that take noise away choose it.")
     path = Path(out) if out else None
     for kind, given, known in (
         ("texts", text_options, TextCodec),

@@ -1,7 +1,7 @@
 """`layerwise eval`, `predict` and `generate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,6 +101,9 @@ def generate(
         int | None,
         typer.Option("--tile", min=1, help="Side in pixels of the tiles that large pictures are decoded in."),
     ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option("--precision", help="Of models that take noise away.")
+    ] = "auto",
     json: Json = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -121,6 +124,7 @@ def generate(
         source, prompt=prompt, count=count, seed=seed, out=out, trust_code=trust_code,
         text_options={name: value for name, value in text.items() if value is not None},
         picture_options={name: value for name, value in picture.items() if value is not None},
+        precision=precision,
     )  # fmt: skip
     if json:
         print_json(rows)

@@ -21,7 +21,7 @@ class PackedLinear(nn.Module):
     """`x W^T + b`, with GELU or a sum inside the product.
 
     Args:
-        weight, bias: [O, I] and [O] or None, on a CPU.
+        weight, bias: [O, I] and [O] or None, on a CPU, of the type that results have.
 
     Shape:
         x [*, I], other [*, O] -> [*, O].
@@ -33,6 +33,7 @@ class PackedLinear(nn.Module):
         self.bias = None if bias is None else bias.detach()
 
     def forward(self, x: Tensor, other: Tensor | None = None, gelu: str | None = None) -> Tensor:
+        x = x.to(self.weight.dtype)
         if other is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
         kind = ("none", "") if gelu is None else ("gelu", gelu)

@@ -324,7 +324,7 @@ class ImageGeneration(Task):
     def _draw_prompts(self, network: nn.Module, prompts: Prompts) -> Tensor:
         """uint8 [N, C, H, W] of captions; each depends on its sample id and the seed alone."""
         assert self.captions is not None
-        like, draws = next(network.parameters()), Draws(self.config.seed, "image_generation", "prompts")
+        like, draws = _like(network), Draws(self.config.seed, "image_generation", "prompts")
         tokens = self.captions.encode(prompts.texts).to(like.device)
         conditions = self._conditions(tokens, None)
         return _to_bytes(self._draw(network, prompts.ids, draws, like, conditions, PictureOptions()), self._lowest)
@@ -540,7 +540,7 @@ class ImageGeneration(Task):
     def _trajectory(self, network: nn.Module) -> Tensor:
         """uint8 [rows * _POINTS, C, H, W]: each row one picture coming out of noise."""
         assert isinstance(network, Denoiser)
-        like, ids = next(network.parameters()), torch.arange(_ROWS)
+        like, ids = _like(network), torch.arange(_ROWS)
         points: list[Tensor] = []
         draws, options = Draws(self.config.seed, "image_generation", "generate"), PictureOptions()
         conditions = self._asked(None, ids.to(like.device), options)
@@ -636,7 +636,7 @@ def make_pictures(
         draw: makes pictures (sample ids, draws, tensor of their device and type); None: `draw_pictures`.
         chunk: pictures made at once, always as many, so that no picture's bits depend on `count`.
     """
-    like, draws, mode = next(network.parameters()), Draws(seed, "image_generation", "generate"), network.training
+    like, draws, mode = _like(network), Draws(seed, "image_generation", "generate"), network.training
     network.eval()
     parts = []
     for start in range(0, count, chunk):
@@ -645,6 +645,13 @@ def make_pictures(
         parts.append(_to_bytes(made, lowest))
     network.train(mode)
     return torch.cat(parts)[:count]
+
+
+def _like(network: nn.Module) -> Tensor:
+    """A tensor of the device and type that a network's inputs have; one whose layers are all packed has no parameters
+    and is a float32 one on the CPU.
+    """
+    return next(network.parameters(), torch.empty(0))
 
 
 def _to_bytes(pictures: Tensor, lowest: float) -> Tensor:

@@ -1,0 +1,67 @@
+"""A network that is asked again and again on the way from noise to pictures, laid out for that on a CPU.
+
+Weights of convolutions and matrices are laid out once as oneDNN's kernels read them, maps have channels last, and the
+sum at the end of a residual block is computed where its convolution writes its result. Its forward and all of its other
+methods stay: layers are exchanged, nothing is traced.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.core.errors import UnsupportedError
+from layerwise.infer.freeze import FusedConv2d
+from layerwise.infer.pack_linear import PackedLinear
+from layerwise.nn.resnet_block import ResnetBlock2D
+
+
+class PackedResnetBlock(nn.Module):
+    """`ResnetBlock2D` whose last sum is computed inside its second convolution.
+
+    Args:
+        block: with convolutions that are packed already.
+    """
+
+    def __init__(self, block: ResnetBlock2D) -> None:
+        super().__init__()
+        assert isinstance(block.conv2, FusedConv2d)
+        self.block, self.conv2 = block, block.conv2
+        self.conv2.overwrites = block.conv_shortcut is not None  # that result is read nowhere else
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        return self.conv2(self.block.inner(x, time), self.block.shortcut(x))
+
+
+def pack_denoiser(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The network itself, changed: for inference alone, equal up to rounding. Its weights are not kept twice.
+
+    Args:
+        network: in eval mode, float32, on a CPU. Layers that were changed from outside stay as they are.
+        dtype: of products and convolutions; bfloat16 where the machine multiplies it natively.
+
+    Raises:
+        UnsupportedError: it is in training mode, elsewhere or of another type, or torch was built without oneDNN.
+    """
+    if network.training:
+        raise UnsupportedError("pack_denoiser is for inference: call network.eval() first.")
+    if not torch.backends.mkldnn.is_available() or any(
+        each.device.type != "cpu" or each.dtype != torch.float32 for each in network.parameters()
+    ):
+        raise UnsupportedError("Networks are packed on a CPU with oneDNN and from float32.")
+    network.requires_grad_(False)
+    for name, module in list(network.named_modules()):
+        if _is_watched(module):
+            continue
+        if type(module) is nn.Linear:
+            bias = None if module.bias is None else module.bias.to(dtype)
+            network.set_submodule(name, PackedLinear(module.weight.to(dtype), bias))
+        elif type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            network.set_submodule(name, FusedConv2d(module, dtype))
+    for name, module in list(network.named_modules()):
+        if type(module) is ResnetBlock2D and isinstance(module.conv2, FusedConv2d) and not _is_watched(module):
+            network.set_submodule(name, PackedResnetBlock(module))
+    return network
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether hooks were put on it from outside."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
