@@ -23,15 +23,18 @@ KILLS = int(os.environ.get("LAYERWISE_KILLS", "2"))
 # recipe -> (folder of the data set it needs, overrides that make it short)
 CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "lenet5": (None, ("max_steps=400", "batch_size=16", "eval.every_steps=50", "keep.every_steps=7")),
-    "dcgan_fashion": (
-        "images/fashion-mnist",
-        ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3", "task.judge=null"),
-    ),
+    **{
+        recipe: (
+            "images/fashion-mnist",
+            ("max_steps=60", "batch_size=16", "eval.every_steps=40", "keep.every_steps=3", "task.judge=null", *small),
+        )
+        for recipe, small in {"dcgan_fashion": (), "gan_fashion": ("model.hidden_sizes=32,64",)}.items()
+    },
     **{
         recipe: (
             "images/fashion-mnist",
             (
-                "model=ddpm-tiny",
+                f"model={model}",
                 "data.limit=30",
                 "task.evaluated=8",
                 "task.judge=null",
@@ -42,7 +45,11 @@ CASES: dict[str, tuple[str | None, tuple[str, ...]]] = {
                 "keep.every_steps=3",
             ),
         )
-        for recipe in ("ddpm_fashion", "flow_fashion")
+        for recipe, model in {
+            "ddpm_fashion": "ddpm-tiny",
+            "flow_fashion": "ddpm-tiny",
+            "dit_fashion": "dit-tiny",
+        }.items()
     },
     "latent_openmoji": (
         "image-text/openmoji",
