@@ -10,13 +10,13 @@ differ from transformers' own float32 translations is in the note.
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -129,7 +129,6 @@ def transformers_bf16(pace: Pace) -> None:
     _transformers(pace, bf16=True)
 
 
-@cache
 def sentence_flops() -> float:
     """Products of one sentence: the encoder once, the decoder and its output layer for every beam and step; without
     the attention's own products.
@@ -141,9 +140,7 @@ def sentence_flops() -> float:
 
 
 def _side(name: str, run: str, precision: str) -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return sentence_flops() / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
+    limit = by_products(sentence_flops, precision)
     return Contender(name=name, run=f"{__name__}:{run}", rate=("sentences/s", 1), limit=limit)
 
 

@@ -6,13 +6,13 @@ the states tells whether all compute the same.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products, counted_flops
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -84,22 +84,17 @@ def theirs_bf16(pace: Pace) -> None:
     _run(pace, lambda tokens: network(tokens).last_hidden_state, "bf16, sdpa")
 
 
-@cache
 def text_flops() -> float:
     """Of the products of one text's forward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     from layerwise.api.models import create_model
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        create_model("bert-base-uncased", head="embedding").eval()(torch.empty(1, LENGTH, dtype=torch.int64))
-    return float(counter.get_total_flops())
+    return counted_flops(
+        lambda: create_model("bert-base-uncased", head="embedding").eval()(torch.empty(1, LENGTH, dtype=torch.int64))
+    )
 
 
 def _side(name: str, run: str, precision: str) -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return text_flops() / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
+    limit = by_products(text_flops, precision)
     return Contender(name=name, run=f"{__name__}:{run}", rate=("texts/s", 1.0), limit=limit)
 
 

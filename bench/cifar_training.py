@@ -12,8 +12,6 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products, counted_flops
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import NotRunError, Pace
 from bench.paced_recipe import train_paced
 from bench.peers import peer
+from bench.plain_loop import train_plainly
 
 BATCH, CLASSES, RATE, MOMENTUM = 128, 10, 0.01, 0.9
 WARM_UP, WINDOW = 2, 1  # steps
@@ -64,7 +64,7 @@ def _network() -> nn.Module:
     network = peer("timm").create_model("resnet18", num_classes=CLASSES)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
-    return network.train()
+    return network
 
 
 def _batches(folder: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -84,28 +84,21 @@ def _batches(folder: str) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _loop(pace: Pace, *, tuned: bool) -> None:
-    torch.set_flush_denormal(True)
     network = _network()
     if tuned:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, fused=True if tuned else None)
-    first = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for step, (images, labels) in enumerate(_batches(folder), 1):
+        batches = _batches(folder)
+
+        def loss() -> Tensor:
+            images, labels = next(batches)
             if tuned:
                 images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16) if tuned else nullcontext():
-                loss = F.cross_entropy(network(images), labels)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if step == 1:
-                first = loss.item()
-                pace.first()
-            elif step == WARM_UP:
-                pace.ready(first, "bf16, channels_last, fused SGD" if tuned else "fp32")
-            elif step > WARM_UP and step % WINDOW == 0:
-                pace.window(WINDOW)
+            return F.cross_entropy(network(images), labels)
+
+        note = "bf16, channels_last, fused SGD" if tuned else "fp32"
+        train_plainly(pace, network, optimizer, loss, note, tuned=tuned, warm_up=WARM_UP, window=WINDOW)
 
 
 def timm_default(pace: Pace) -> None:
@@ -116,23 +109,18 @@ def timm_tuned(pace: Pace) -> None:
     _loop(pace, tuned=True)
 
 
-@cache
-def step_flops() -> int:
-    """Of products and convolutions, forward and backward; counted on tensors without values."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+def step_flops() -> float:
+    """Forward and backward."""
     from layerwise.api.models import create_model
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = create_model("resnet18", stem="cifar", num_classes=CLASSES)
-        network(torch.empty(BATCH, 3, 32, 32)).sum().backward()
-    return counter.get_total_flops()
+    def work() -> Tensor:
+        return create_model("resnet18", stem="cifar", num_classes=CLASSES)(torch.empty(BATCH, 3, 32, 32))
+
+    return counted_flops(work, backward=True)
 
 
 def _side(name: str, run: str, precision: str) -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return step_flops() / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
+    limit = by_products(step_flops, precision)
     return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
 
 

@@ -8,8 +8,6 @@ float32 and tuned (bf16 autocast, fused SGD). The loss of the first step tells w
 """
 
 import os
-from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import NotRunError, Pace
 from bench.paced_recipe import train_paced
+from bench.plain_loop import train_plainly
 
 STREAMS, LENGTH, WORDS, UNITS, LAYERS = 20, 35, 33_278, 650, 2
 RATE, CLIP, DROPOUT = 1.0, 0.25, 0.5
@@ -78,31 +78,23 @@ def _streams() -> Tensor:
 
 
 def _loop(pace: Pace, *, tuned: bool) -> None:
-    torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    network, text = Plain().train(), _streams()
+    network, text = Plain(), _streams()
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, fused=True if tuned else None)
     state: Any = None
-    first, place = 0.0, 0
-    for step in range(1, 1_000_000):
+    place = 0
+
+    def loss() -> Tensor:
+        nonlocal state, place
         if place + LENGTH >= len(text):
             place = 0
         tokens, labels = text[place : place + LENGTH], text[place + 1 : place + 1 + LENGTH]
         place += LENGTH
-        with torch.autocast("cpu", torch.bfloat16) if tuned else nullcontext():
-            logits, state = network(tokens, None if state is None else tuple(part.detach() for part in state))
-        loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step == 1:
-            first = loss.item()
-            pace.first()
-        elif step == WARM_UP:
-            pace.ready(first, "bf16, fused SGD" if tuned else "fp32")
-        elif step > WARM_UP and (step - WARM_UP) % WINDOW == 0:
-            pace.window(WINDOW)
+        logits, state = network(tokens, None if state is None else tuple(part.detach() for part in state))
+        return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+    note = "bf16, fused SGD" if tuned else "fp32"
+    train_plainly(pace, network, optimizer, loss, note, tuned=tuned, warm_up=WARM_UP, window=WINDOW, clip=CLIP)
 
 
 def plain(pace: Pace) -> None:
@@ -113,17 +105,14 @@ def tuned(pace: Pace) -> None:
     _loop(pace, tuned=True)
 
 
-@cache
-def step_flops() -> int:
+def step_flops() -> float:
     """Of the products, forward and backward (three times forward): cells, and the layer over all words."""
     cells = LAYERS * 4 * UNITS * 2 * UNITS
     return 3 * 2 * STREAMS * LENGTH * (cells + WORDS * UNITS)
 
 
 def _side(name: str, run: str, precision: str) -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return step_flops() / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
+    limit = by_products(step_flops, precision)
     return Contender(name=name, run=f"{__name__}:{run}", rate=("tokens/s", STREAMS * LENGTH), limit=limit)
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import time
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 
@@ -57,6 +58,28 @@ class Pace:
         """
         self.send(ready=True, check=check, note=note)
         self._wait()
+
+    def steps(
+        self, values: Iterator[float], note: str = "", *, warm_up: int, window: int = 1, check: float | None = None
+    ) -> None:
+        """Take steps without end, until the bench has all it wants.
+
+        Args:
+            values: takes a step when it is asked for the next one.
+            note: see `ready`.
+            warm_up: steps before the first window.
+            window: steps in one.
+            check: see `ready`; None takes what the first step gave.
+        """
+        first = next(values)
+        self.first()
+        for _ in range(warm_up - 1):
+            next(values)
+        self.ready(first if check is None else check, note)
+        while True:
+            for _ in range(window):
+                next(values)
+            self.window(window)
 
     def window(self, work: float, *, seconds: float | None = None, **extra: float) -> None:
         """A window ended. Returns when the next one begins.

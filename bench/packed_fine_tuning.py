@@ -6,19 +6,18 @@ its defaults, in a plain loop without its overhead: float32, a batch filled up t
 clipped. A step of either is on the same number of sentences; filling is no useful token.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.bert_fine_tuning import RATE, WARM_UP, made_texts, parameters, recipe, tokenizer
+from bench.bert_fine_tuning import CLIP, RATE, WARM_UP, parameters, recipe, their_network
+from bench.made import made_labels, made_texts, word_tokenizer
 from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
-from bench.peers import peer
+from bench.plain_loop import train_plainly
 
 BATCH, MIDDLE, SPREAD, MOST, SENTENCES = 32, 19, 0.55, 64, 320
+WINDOW = 2  # steps
 
 
 def made_lengths() -> list[int]:
@@ -27,65 +26,33 @@ def made_lengths() -> list[int]:
     return (drawn.long().clamp(3, MOST - 2) + 2).tolist()
 
 
-@dataclass(frozen=True, kw_only=True)
-class MadeConfig:
-    """Ten batches, again and again."""
-
-
-class Made:
-    """The data set that ours trains on."""
-
-    def __init__(self, config: MadeConfig) -> None:
-        self.config = config
-
-    def splits(self) -> Any:
-        from layerwise.data.examples import Splits
-        from layerwise.data.texts import TextExamples
-
-        part = TextExamples(made_texts(SENTENCES, made_lengths()), {"labels": torch.arange(SENTENCES) % 2})
-        return Splits(train=part, val=part, facts={"num_classes": 2}, class_names=["no", "yes"])
-
-
 def packed(pace: Pace) -> None:
-    recipe(pace, f"{__name__}:Made", BATCH, 2, **{"task.packed": True})
+    recipe(pace, made_lengths(), BATCH, WINDOW, **{"task.packed": True})
 
 
 def padded(pace: Pace) -> None:
-    recipe(pace, f"{__name__}:Made", BATCH, 2)
+    recipe(pace, made_lengths(), BATCH, WINDOW)
 
 
 def theirs(pace: Pace) -> None:
-    transformers = peer("transformers")
-    torch.set_flush_denormal(True)
-    torch.manual_seed(0)
-    made = tokenizer()
-    rows = made.encode_batch(made_texts(SENTENCES, made_lengths()))
-    labels = torch.arange(SENTENCES) % 2
-    network = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=made.vocab_size)).train()
+    made = word_tokenizer()
+    rows, labels = made.encode_batch(made_texts(made_lengths())), made_labels(SENTENCES)
+    network = their_network(made.vocab_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
+    drawn: list[list[int]] = []
 
-    def losses() -> Iterator[float]:
-        while True:
-            for ids in torch.randperm(SENTENCES).split(BATCH):
-                tokens = pad_sequence([rows[i] for i in ids.tolist()], batch_first=True)
-                mask = pad_sequence([torch.ones_like(rows[i]) for i in ids.tolist()], batch_first=True)
-                loss = network(input_ids=tokens, attention_mask=mask, labels=labels[ids]).loss
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                yield loss.item()
+    def loss() -> Tensor:
+        if not drawn:
+            drawn.extend(ids.tolist() for ids in torch.randperm(SENTENCES).split(BATCH))
+        ids = drawn.pop()
+        tokens = pad_sequence([rows[i] for i in ids], batch_first=True)
+        mask = pad_sequence([torch.ones_like(rows[i]) for i in ids], batch_first=True)
+        return network(input_ids=tokens, attention_mask=mask, labels=labels[ids]).loss
 
-    steps = losses()
-    next(steps)
-    pace.first()
-    for _ in range(WARM_UP - 1):
-        next(steps)
-    pace.ready(parameters(network), "fp32")
-    while True:
-        for _ in range(2):
-            next(steps)
-        pace.window(2)
+    check = parameters(network)
+    train_plainly(
+        pace, network, optimizer, loss, "fp32", tuned=False, warm_up=WARM_UP, window=WINDOW, clip=CLIP, check=check
+    )
 
 
 THEIRS = "transformers, filled up"

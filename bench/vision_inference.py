@@ -10,13 +10,13 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products, counted_flops
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -129,22 +129,15 @@ def compiled_16(pace: Pace) -> None:
     _compiled(pace, 16)
 
 
-@cache
-def picture_flops() -> int:
+def picture_flops() -> float:
     """Of products and convolutions of one forward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     from layerwise.api.models import create_model
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        create_model("resnet50").eval()(torch.empty(1, 3, SIDE, SIDE))
-    return counter.get_total_flops()
+    return counted_flops(lambda: create_model("resnet50").eval()(torch.empty(1, 3, SIDE, SIDE)))
 
 
 def _side(name: str, run: str, batch: int, precision: str = "fp32") -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return picture_flops() / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
+    limit = by_products(picture_flops, precision)
     return Contender(
         name=f"{name}, batch {batch}", run=f"{__name__}:{run}_{batch}", rate=("pictures/s", 1.0), limit=limit
     )

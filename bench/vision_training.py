@@ -7,58 +7,31 @@ channels_last where there are convolutions, the fused AdamW). The loss of the fi
 task.
 """
 
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.measure import OURS, Calibration, Contender, Goal, Workload
+from bench.limits import by_products, counted_flops
+from bench.made import PicturesConfig, made_pictures
+from bench.measure import OURS, Contender, Goal, Workload
 from bench.pace import Pace
 from bench.paced_recipe import train_paced
 from bench.peers import peer
+from bench.plain_loop import train_plainly
 
 BATCH, SIDE, CLASSES, SMOOTHING, RATE = 16, 224, 1000, 0.1, 1e-4
 WARM_UP = 2  # steps
 RESNET, VIT = "resnet50", "vit_small_patch16_224"
 
 
-def made_data() -> tuple[Tensor, Tensor]:
-    """uint8 [B, 3, S, S] and classes [B]."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (BATCH, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, CLASSES, (BATCH,), generator=generator)
-
-
 # ---------------------------------------------------------------------------------------------------------------- ours
 
 
-@dataclass(frozen=True, kw_only=True)
-class MadeConfig:
-    """One batch, again and again."""
-
-
-class Made:
-    """The data set that ours trains on; a person's own is named in the same way, MODULE:CLASS."""
-
-    def __init__(self, config: MadeConfig) -> None:
-        self.config = config
-
-    def splits(self) -> Any:
-        from layerwise.data.examples import Splits, TensorExamples
-
-        images, labels = made_data()
-        part = TensorExamples({"image": images, "labels": labels})
-        facts = {"num_classes": CLASSES, "in_channels": 3, "image_size": (SIDE, SIDE), "in_features": 3 * SIDE * SIDE}
-        return Splits(train=part, val=part, facts=facts, class_names=[str(k) for k in range(CLASSES)])
-
-
 def _recipe(pace: Pace, model: str) -> None:
-    overrides: dict[str, Any] = {"data": f"{__name__}:Made", "batch_size": BATCH, "model": model}
+    data = {"name": "bench.made:Pictures", "count": BATCH, "size": (SIDE, SIDE), "num_classes": CLASSES}
+    overrides: dict[str, Any] = {"data": data, "batch_size": BATCH, "model": model}
     overrides |= {"optimizer.lr": RATE, "objective.label_smoothing": SMOOTHING}
     train_paced(pace, "image_classification", overrides, warm_up=WARM_UP)
 
@@ -75,32 +48,18 @@ def ours_vit(pace: Pace) -> None:
 
 
 def _loop(pace: Pace, network: nn.Module, *, tuned: bool) -> None:
-    torch.set_flush_denormal(True)
-    images, labels = made_data()
+    images, labels = made_pictures(PicturesConfig(count=BATCH, size=(SIDE, SIDE), num_classes=CLASSES))
     x = (images.float() / 255 - 0.5) / 0.25
     if tuned:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         x = x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, fused=True if tuned else None)
-    network.train()
 
-    def losses() -> Iterator[float]:
-        while True:
-            with torch.autocast("cpu", torch.bfloat16) if tuned else nullcontext():
-                loss = F.cross_entropy(network(x), labels, label_smoothing=SMOOTHING)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            yield loss.item()
+    def loss() -> Tensor:
+        return F.cross_entropy(network(x), labels, label_smoothing=SMOOTHING)
 
-    steps = losses()
-    first = next(steps)
-    pace.first()
-    for _ in range(WARM_UP - 1):
-        next(steps)
-    pace.ready(first, "bf16, channels_last, fused AdamW" if tuned else "fp32")
-    for _ in steps:
-        pace.window(1)
+    note = "bf16, channels_last, fused AdamW" if tuned else "fp32"
+    train_plainly(pace, network, optimizer, loss, note, tuned=tuned, warm_up=WARM_UP)
 
 
 def _torchvision(pace: Pace, *, tuned: bool) -> None:
@@ -142,23 +101,16 @@ def timm_vit_tuned(pace: Pace) -> None:
 # ------------------------------------------------------------------------------------------------------------ workload
 
 
-@cache
-def step_flops(model: str) -> int:
-    """Of products and convolutions, forward and backward; counted on tensors without values."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+def step_flops(model: str) -> float:
+    """Forward and backward."""
     from layerwise.api.models import create_model
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        create_model(model)(torch.empty(BATCH, 3, SIDE, SIDE)).sum().backward()
-    return counter.get_total_flops()
+    return counted_flops(lambda: create_model(model)(torch.empty(BATCH, 3, SIDE, SIDE)), backward=True)
 
 
 def _side(name: str, model: str, run: str, precision: str) -> Contender:
-    def limit(calibration: Calibration) -> float:
-        return step_flops(model) / (1e9 * calibration[f"{precision}_gflop_per_s"])
-
     kind = "ResNet-50" if model == RESNET else "ViT-S/16"
+    limit = by_products(lambda: step_flops(model), precision)
     return Contender(name=f"{name}, {kind}", run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
 
 
