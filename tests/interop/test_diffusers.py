@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import layerwise as lw
+from layerwise.api.configure import configure
 from layerwise.core.errors import CheckpointError
 
 Randomised = Callable[[nn.Module], nn.Module]
@@ -241,3 +242,10 @@ def test_weights_in_a_pickle_of_tensors_load(save: Callable[..., Any], tmp_path:
     path.unlink()
     ours: Any = lw.from_pretrained(tmp_path / "checkpoint")
     assert ours.config.widths == (8, 16)
+
+
+def test_a_training_from_a_unet_keeps_the_tasks_range_of_pictures(save: Callable[..., Any], tmp_path: Path) -> None:
+    save("UNet2DModel", DDPM)
+    recipe = configure("ddpm_fashion", {"init": str(tmp_path / "checkpoint")}.items()).recipe
+    assert recipe.task.config.normalise == "symmetric"
+    assert recipe.model.config.widths == (8, 16)

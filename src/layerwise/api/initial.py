@@ -37,6 +37,8 @@ def adopt(tree: Tree, given: Tree, notes: list[str]) -> Tree:
         raise type(error)(f"init={source}: {str(error).removeprefix(f'{source}: ')}") from error
     tree = {**tree, "model": _model(checkpoint, tree["model"], "name" in _options(given.get("model")), notes)}
     tree = _with_tokenizer(tree, checkpoint, given, notes)
+    if checkpoint.library == "diffusers":  # such networks read pictures in the task's own range
+        return tree
     preprocessing = checkpoint.preprocessing
     if preprocessing is None and checkpoint.library != "layerwise":
         preprocessing = assumed_preprocessing(_options(tree["model"]))
