@@ -133,3 +133,9 @@ def test_a_stage_may_have_phases_of_its_own(tmp_path: Path) -> None:
             assert not torch.equal(judge["discriminator.head.weight"], discriminator["discriminator.head.weight"])
     with pytest.raises(ConfigError, match=r"stages\.first\.phases=.*names must differ"):
         configure("latent_diffusion", [("stages", [{**first, "phases": [phases[0], phases[0]]}])])
+
+
+@pytest.mark.parametrize(("recipe", "last"), [("ddpm_fashion", False), ("dcgan_fashion", True)])
+def test_maps_have_channels_last_unless_group_norms_stand_between_convolutions(recipe: str, last: bool) -> None:
+    made = build(configure(recipe, {"data": "digits", "task.judge": None}.items()).recipe)
+    assert made.choices["channels_last"] is last

@@ -166,7 +166,9 @@ class Adam(torch.optim.Adam):
         super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
         keep_layouts_equal(self)
 
-    def _init_group(self, group: Group, *tensors: list[Tensor]) -> bool:
+    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls it so
+        self, group: Group, *tensors: list[Tensor]
+    ) -> bool:
         return as_stored(super()._init_group(group, *tensors), tensors)
 
     def state_keys(self, group: Group) -> tuple[str, ...]:
@@ -183,7 +185,9 @@ class AdamW(torch.optim.AdamW):
         super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
         keep_layouts_equal(self)
 
-    def _init_group(self, group: Group, *tensors: list[Tensor]) -> bool:
+    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls it so
+        self, group: Group, *tensors: list[Tensor]
+    ) -> bool:
         return as_stored(super()._init_group(group, *tensors), tensors)
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

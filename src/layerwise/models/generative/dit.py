@@ -108,7 +108,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timesteps: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         waves = sinusoidal_embedding(timesteps, _WAVES, cosine_first=True, freq_shift=self.freq_shift)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(self.mlp.get_submodule('0').weight.dtype))
 
 
 class LabelEmbedder(nn.Module):
