@@ -23,6 +23,9 @@ NAMES = (
     "chunked_cross_entropy",
     "cifar_training",
     "data_path",
+    "diffusion_sampling",
+    "diffusion_training",
+    "gan_step",
     "jpeg_folder",
     "loop_overhead",
     "lstm_lm",
@@ -35,6 +38,7 @@ NAMES = (
     "save_stall",
     "startup",
     "tabular_epoch",
+    "vae_decode",
     "vision_inference",
     "vision_training",
 )

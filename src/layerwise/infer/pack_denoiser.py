@@ -28,7 +28,8 @@ class PackedResnetBlock(nn.Module):
         super().__init__()
         assert isinstance(block.conv2, FusedConv2d)
         self.block, self.conv2 = block, block.conv2
-        self.conv2.overwrites = block.conv_shortcut is not None  # that result is read nowhere else
+        other = block.conv_shortcut  # whose result is read nowhere else
+        self.conv2.overwrites = isinstance(other, FusedConv2d) and other.dtype == self.conv2.dtype
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         return self.conv2(self.block.inner(x, time), self.block.shortcut(x))

@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H W height and width, T patches, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,8 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timesteps: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         waves = sinusoidal_embedding(timesteps, _WAVES, cosine_first=True, freq_shift=self.freq_shift)
-        return self.mlp(waves.to(self.mlp.get_submodule('0').weight.dtype))
+        first: Any = self.mlp[0]
+        return self.mlp(waves.to(first.weight.dtype))
 
 
 class LabelEmbedder(nn.Module):
