@@ -57,7 +57,7 @@ def _run(pace: Pace, decode: Callable[[], Tensor], note: str) -> None:
     def pictures() -> Iterator[float]:
         with torch.inference_mode():
             while True:
-                yield float(decode().float().std())
+                yield float(decode().numel())  # that pictures are equal is looked at by `whole`
 
     pace.steps(pictures(), note, warm_up=1)
 
