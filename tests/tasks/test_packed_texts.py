@@ -98,3 +98,11 @@ def test_a_network_that_does_not_take_packed_texts_is_refused(tmp_path: Path) ->
     nothing: list[nn.Module] = []
     with pytest.raises(ConfigError, match="does not take packed texts"):
         nothing.append(build(recipe).network)
+
+
+def test_a_network_that_does_not_tell_two_texts_apart_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("text,other,label\n" + "so good,fine,+\nso dull,fine,-\n" * 20)
+    options = {"data.root": str(tmp_path / "pairs.csv"), "data.pair": "other", "task.tokenizer": "wordpiece"}
+    recipe = configure("text_classification", {"data": "text_table", **options}.items()).recipe
+    with pytest.raises(ConfigError, match=r"fasttext does not tell two texts apart.*`segments`"):
+        build(recipe)

@@ -204,8 +204,9 @@ class TextTask(Task):
         self.file = TextFile.from_json(state["file"])
 
     def facts(self) -> dict[str, Any]:
-        facts = {"vocab_size": self.tokenizer.vocab_size, "max_seq_len": self.max_tokens}
-        return {**facts, "packed": True} if self.packed else facts
+        asked = {"packed": self.packed, "paired": self.paired}  # of the network's forward
+        sizes = {"vocab_size": self.tokenizer.vocab_size, "max_seq_len": self.max_tokens}
+        return {**sizes, **{name: True for name, holds in asked.items() if holds}}
 
     def encode_all(self, given: Sequence[tuple[bytes, ...]]) -> list[Tensor]:
         """Tokens of each text, int64 [1, at most max_tokens], or of each pair with its segments [2, ...]; kept, since

@@ -3,7 +3,7 @@
 import fnmatch
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -165,11 +165,7 @@ def build(
     recipe = replace(recipe, model=model)
     torch.manual_seed(derive_seed(recipe.seed, "init"))
     network: nn.Module = model.build()
-    if facts.get("packed") and "documents" not in inspect.signature(network.forward).parameters:
-        raise ConfigError(
-            f"task.packed=true: {model.name} does not take packed texts (its forward has no `documents`). Set "
-            "task.packed=false."
-        )
+    _check_inputs(network, model.name, facts)
     if not start:
         pass  # a saved state follows
     elif recipe.init in SCALE_FREE:
@@ -228,6 +224,25 @@ def _gains_by_channels_last(network: nn.Module) -> bool:
     if any(isinstance(module, nn.GroupNorm) for module in modules):
         return False
     return any(isinstance(module, nn.Conv2d) and module.in_channels >= 16 for module in modules)
+
+
+def _check_inputs(network: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
+    """Whether the network takes what the task's batches have.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    takes = inspect.signature(network.forward).parameters
+    if facts.get("packed") and "documents" not in takes:
+        raise ConfigError(
+            f"task.packed=true: {name} does not take packed texts (its forward has no `documents`). Set "
+            "task.packed=false."
+        )
+    if facts.get("paired") and "segments" not in takes:
+        raise ConfigError(
+            f"The data has pairs of texts, and {name} does not tell two texts apart (its forward has no `segments`). "
+            "Take a checkpoint of BERT or its like with init=..., or such a model, as model=bert-tiny."
+        )
 
 
 def _check_length(model: Component, facts: dict[str, Any]) -> None:
