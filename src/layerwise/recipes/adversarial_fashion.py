@@ -48,9 +48,9 @@ def wgan_gp_fashion() -> Recipe:
         objective=component("adversarial", loss="wasserstein", penalty="gradient_penalty", penalty_weight=10.0),
         phases=_phases(4e-4, 4e-4, beta1=0.0, beta2=0.9, critic=5),
         ema=EMA(decay=0.998, parameters=("generator.*",)),
-        epochs=10,
+        epochs=2,
         batch_size=64,
-        eval=Eval(every_epochs=2),
+        eval=Eval(every_epochs=1, monitor="last"),
     )
 
 

@@ -33,14 +33,14 @@ def _of_classes(model: str, objective: Component, sampler: str, *, steps: int, e
 def ddpm_fashion() -> Recipe:
     """A small U-Net that predicts v on the cosine schedule, 50 DDIM steps."""
     denoising = component("denoising", process={"schedule": "cosine", "prediction": "v"}, min_snr=5.0)
-    return _of_classes("ddpm-small", denoising, "ddim", steps=50, epochs=3)
+    return _of_classes("ddpm-small", denoising, "ddim", steps=50, epochs=2)
 
 
 def flow_fashion() -> Recipe:
     """The same network by flow matching: 10 Euler steps."""
-    return _of_classes("ddpm-small", component("flow_matching", times="logit_normal"), "flow_euler", steps=10, epochs=3)
+    return _of_classes("ddpm-small", component("flow_matching", times="logit_normal"), "flow_euler", steps=10, epochs=2)
 
 
 def dit_fashion() -> Recipe:
     """A transformer over 4 x 4 patches by flow matching, 25 Euler steps."""
-    return _of_classes("dit-mini", component("flow_matching", times="logit_normal"), "flow_euler", steps=25, epochs=8)
+    return _of_classes("dit-mini", component("flow_matching", times="logit_normal"), "flow_euler", steps=25, epochs=5)
