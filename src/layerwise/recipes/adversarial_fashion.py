@@ -63,7 +63,7 @@ def stylegan2_fashion() -> Recipe:
         objective=component("style_adversarial", penalty="r1", penalty_weight=0.5, penalty_every=16),
         phases=_phases(2e-3, 2e-3),
         ema=EMA(decay=0.998, parameters=("generator.*",)),
-        epochs=4,
+        max_steps=4350,
         batch_size=32,
         eval=Eval(every_epochs=1, monitor="last"),
     )
