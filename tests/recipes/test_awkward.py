@@ -32,7 +32,7 @@ def test_gcn_reaches_the_published_accuracy_on_cora(datasets_folder: Path, monke
 
 
 def test_a_small_detector_starts_to_find_shapes() -> None:
-    small = {"train_size": 400, "val_size": 20, "test_size": 100, "image_size": 32, "max_objects": 2, "size": [8, 16]}
+    small = {"train_size": 400, "val_size": 20, "test_size": 100, "size": 32, "max_objects": 2, "extent": [8, 16]}
     overrides = {"epochs": 8, "batch_size": 16, **{f"data.{name}": value for name, value in small.items()}}
     assert trained("detector_shapes", overrides)["map50"] >= 0.45
 
