@@ -154,45 +154,34 @@ class SGD(torch.optim.SGD):
         return ("momentum_buffer",) if group["momentum"] else ()
 
 
-class Adam(torch.optim.Adam):
+class _Moments(torch.optim.Adam):
+    """What `Adam` and `AdamW` add to torch's, which is a kind of Adam either way."""
+
+    def __init__(self, config: "AdamConfig | AdamWConfig", groups: Sequence[Group]) -> None:
+        merged, self.implementation, flags = _prepared(config, groups, ("cpu", "cuda"))
+        betas = (config.beta1, config.beta2)
+        super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
+        keep_layouts_equal(self)
+
+    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls it so
+        self, group: Group, *tensors: list[Tensor]
+    ) -> bool:
+        return as_stored(super()._init_group(group, *tensors), tensors)
+
+    def state_keys(self, group: Group) -> tuple[str, ...]:
+        """Names of a parameter's state entries once it was updated."""
+        return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+
+
+class Adam(_Moments):
     """`m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr m' / (sqrt(v') + eps)`.
 
     Here `m' = m / (1 - b1^t)` and `v' = v / (1 - b2^t)` at step t = 1, 2, ...
     """
 
-    def __init__(self, config: AdamConfig, groups: Sequence[Group]) -> None:
-        merged, self.implementation, flags = _prepared(config, groups, ("cpu", "cuda"))
-        betas = (config.beta1, config.beta2)
-        super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
-        keep_layouts_equal(self)
 
-    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls it so
-        self, group: Group, *tensors: list[Tensor]
-    ) -> bool:
-        return as_stored(super()._init_group(group, *tensors), tensors)
-
-    def state_keys(self, group: Group) -> tuple[str, ...]:
-        """Names of a parameter's state entries once it was updated."""
-        return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
-
-
-class AdamW(torch.optim.AdamW):
+class AdamW(_Moments, torch.optim.AdamW):  # pyright: ignore[reportIncompatibleMethodOverride] - as in `_Moments`
     """`w -= lr weight_decay w`, then Adam's step."""
-
-    def __init__(self, config: AdamWConfig, groups: Sequence[Group]) -> None:
-        merged, self.implementation, flags = _prepared(config, groups, ("cpu", "cuda"))
-        betas = (config.beta1, config.beta2)
-        super().__init__(merged, lr=config.lr, betas=betas, eps=config.eps, amsgrad=config.amsgrad, **flags)
-        keep_layouts_equal(self)
-
-    def _init_group(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls it so
-        self, group: Group, *tensors: list[Tensor]
-    ) -> bool:
-        return as_stored(super()._init_group(group, *tensors), tensors)
-
-    def state_keys(self, group: Group) -> tuple[str, ...]:
-        """Names of a parameter's state entries once it was updated."""
-        return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
 
 
 class RMSprop(torch.optim.RMSprop):
