@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.limits import by_products
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -139,11 +139,7 @@ def sentence_flops() -> float:
     return 2.0 * (encoder + decoder * BEAMS * NEW)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(sentence_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("sentences/s", 1), limit=limit)
-
-
+_side = sides(__name__, ("sentences/s", 1), sentence_flops)
 WORKLOAD = Workload(
     title=f"beam search, {BEAMS} beams, {SENTENCES} sentences, Transformer of {LAYERS} + {LAYERS} layers",
     unit="sentence",

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.limits import by_products, counted_flops
+from bench.limits import counted_flops, sides
 from bench.made import WORDS, made_labels, made_texts, word_tokenizer
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.paced_recipe import train_paced
 from bench.peers import peer
@@ -82,11 +82,7 @@ def step_flops() -> float:
     return counted_flops(work, backward=True)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(step_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("texts/s", float(BATCH)), limit=limit)
-
-
+_side = sides(__name__, ("texts/s", float(BATCH)), step_flops)
 PLAIN, TUNED = "transformers", "transformers tuned"
 
 WORKLOAD = Workload(

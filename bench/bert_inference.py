@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.limits import by_products, counted_flops
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import counted_flops, sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -93,11 +93,7 @@ def text_flops() -> float:
     )
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(text_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("texts/s", 1.0), limit=limit)
-
-
+_side = sides(__name__, ("texts/s", 1.0), text_flops)
 _SIDES = (
     _side(f"{OURS}, bf16", "ours_bf16", "bf16"),
     _side(f"{OURS}, fp32", "ours_fp32", "fp32"),

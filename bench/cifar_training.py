@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.limits import by_products, counted_flops
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import counted_flops, sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import NotRunError, Pace
 from bench.paced_recipe import train_paced
 from bench.peers import peer
@@ -119,11 +119,7 @@ def step_flops() -> float:
     return counted_flops(work, backward=True)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(step_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
-
-
+_side = sides(__name__, ("pictures/s", BATCH), step_flops)
 DEFAULT, TUNED = "timm, DataLoader", "timm tuned, DataLoader"
 WORKLOAD = Workload(
     title=f"training step of ResNet-18 on a folder of CIFAR's pictures, batches of {BATCH}, SGD",

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bench.diffusion_network import SIDE, fit_output, flops, save_weights, their_network
-from bench.limits import by_products
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import NotRunError, Pace
 from bench.peers import peer
 from bench.plain_loop import autocast
@@ -107,11 +107,7 @@ def theirs_bf16(pace: Pace) -> None:
     _run(pace, _pipeline(bf16=True), "bf16 autocast", _pipeline(bf16=False)())
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(lambda: STEPS * flops(BATCH), precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
-
-
+_side = sides(__name__, ("pictures/s", BATCH), lambda: STEPS * flops(BATCH))
 OURS_FP32, THEIRS, THEIRS_BF16 = f"{OURS}, fp32", "diffusers", "diffusers bf16"
 
 WORKLOAD = Workload(

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.diffusion_network import PRESET, SIDE, flops, save_weights, their_network
-from bench.limits import by_products
+from bench.limits import sides
 from bench.made import PicturesConfig, made_pictures
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.paced_recipe import train_paced
 from bench.peers import peer
@@ -78,11 +78,7 @@ def tuned_channels_last(pace: Pace) -> None:
     _loop(pace, tuned=True, channels_last=True)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(lambda: flops(BATCH, backward=True), precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
-
-
+_side = sides(__name__, ("pictures/s", BATCH), lambda: flops(BATCH, backward=True))
 PLAIN, TUNED, TUNED_LAST = "diffusers", "diffusers bf16", "diffusers bf16, channels_last"
 
 WORKLOAD = Workload(

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.limits import by_products
+from bench.limits import sides
 from bench.made import PicturesConfig, made_pictures
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.paced_recipe import train_paced
 from bench.plain_loop import autocast
@@ -132,11 +132,7 @@ def step_flops() -> float:
     return float(BATCH * (discriminator + 3 * network))
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(step_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", BATCH), limit=limit)
-
-
+_side = sides(__name__, ("pictures/s", BATCH), step_flops)
 PLAIN, TUNED = "torch script", "torch script tuned"
 
 WORKLOAD = Workload(

@@ -6,13 +6,28 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench.measure import Calibration
+from bench.measure import Calibration, Contender
 
 
 def by_products(flops: Callable[[], float], precision: str) -> Callable[[Calibration], float]:
     """A contender's limit: that many operations at the calibrated rate of products in "fp32" or "bf16"."""
     counted = cache(flops)
     return lambda calibration: counted() / (1e9 * calibration[f"{precision}_gflop_per_s"])
+
+
+def sides(module: str, rate: tuple[str, float], flops: Callable[[], float]) -> Callable[[str, str, str], Contender]:
+    """Makes the contenders of a benchmark, (name, function, precision): all work at the same thing.
+
+    Args:
+        module: that has the functions.
+        rate: unit, and number of it in one piece of work.
+        flops: of the products of that work.
+    """
+
+    def side(name: str, run: str, precision: str) -> Contender:
+        return Contender(name=name, run=f"{module}:{run}", rate=rate, limit=by_products(flops, precision))
+
+    return side
 
 
 def counted_flops(work: Callable[[], Tensor], *, backward: bool = False) -> float:

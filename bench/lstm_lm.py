@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.limits import by_products
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import NotRunError, Pace
 from bench.paced_recipe import train_paced
 from bench.plain_loop import train_plainly
@@ -111,11 +111,7 @@ def step_flops() -> float:
     return 3 * 2 * STREAMS * LENGTH * (cells + WORDS * UNITS)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    limit = by_products(step_flops, precision)
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("tokens/s", STREAMS * LENGTH), limit=limit)
-
-
+_side = sides(__name__, ("tokens/s", STREAMS * LENGTH), step_flops)
 PLAIN, TUNED = "plain torch loop", "torch loop tuned"
 WORKLOAD = Workload(
     title=f"training step of an LSTM word model, 2 x {UNITS} units, {WORDS:,} words, {STREAMS} x {LENGTH} tokens",

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.limits import by_products, counted_flops
-from bench.measure import OURS, Contender, Goal, Workload
+from bench.limits import counted_flops, sides
+from bench.measure import OURS, Goal, Workload
 from bench.pace import Pace
 from bench.peers import peer
 
@@ -133,10 +133,7 @@ def flops() -> float:
     return counted_flops(work)
 
 
-def _side(name: str, run: str, precision: str) -> Contender:
-    return Contender(name=name, run=f"{__name__}:{run}", rate=("pictures/s", 1.0), limit=by_products(flops, precision))
-
-
+_side = sides(__name__, ("pictures/s", 1.0), flops)
 TILED, WHOLE = f"{OURS}, tiles of {TILE}", f"{OURS}, at once"
 THEIRS_TILED, THEIRS_WHOLE = f"diffusers, tiles of {TILE}", "diffusers, at once"
 
