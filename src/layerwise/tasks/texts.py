@@ -338,24 +338,22 @@ def load_text_tokenizer(source: str, learned: Sequence[str] = LEARNED) -> Tokeni
         ConfigError: there is none.
         CheckpointError: it is damaged.
     """
-    from layerwise.data.marian import is_marian, load_marian, with_files
+    from layerwise.data.marian import is_marian
     from layerwise.data.subword_files import load_subword
+    from layerwise.data.tokenizer_files import join_state, load_directory
     from layerwise.track import files
 
     for folder in (Path(source) / "model", Path(source)):
         config = files.read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
         state = (config.get("task_state") or {}).get("tokenizer")
         if isinstance(state, dict) and state.get("kind") != "subword":
-            return tokenizer_from(with_files(state, folder) if state.get("kind") == "marian" else state)
-        if is_marian(folder):
-            return load_marian(folder)
-        if (folder / "tokenizer.json").is_file():
-            return load_subword(folder)
+            return tokenizer_from(join_state(state, folder))
+        if is_marian(folder) or (folder / "tokenizer.json").is_file():
+            return load_directory(folder)
     if not Path(source).exists():
         if not is_hub_id(source):
             raise ConfigError(f"task.tokenizer={source}: neither {', '.join(learned)} nor a directory that is there.")
-        found = fetch(source)
-        return load_marian(found) if is_marian(found) else load_subword(found)
+        return load_directory(fetch(source))
     return load_subword(source)
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from layerwise.core import discovery
 from layerwise.core.config import Component, parse_component, to_tree
 from layerwise.core.errors import CheckpointError, ConfigError, UnsupportedError
-from layerwise.data.marian import with_files, without_files
-from layerwise.data.subword import with_definition, without_definition
+from layerwise.data.tokenizer_files import join_state, split_state
 from layerwise.interop.layouts import component_tree
 from layerwise.interop.weights import read_weights
 from layerwise.tasks.base import Task
@@ -48,8 +47,7 @@ def save_model(
     if task is not None:
         state = task[1].state()
         if isinstance(state.get("tokenizer"), dict):
-            marian = state["tokenizer"].get("kind") == "marian"
-            state["tokenizer"], own = (without_files if marian else without_definition)(state["tokenizer"])
+            state["tokenizer"], own = split_state(state["tokenizer"])
             for name, content in own.items():
                 files.write_content(folder / name, content)
         tree |= {"task": to_tree(task[0]), "task_state": state}
@@ -137,8 +135,7 @@ def load_model(folder: Path, *, trust: bool = False) -> tuple[nn.Module, Task, d
     task: Task = parse_component("task", tree["task"], "task", trust=trust).build()
     state = dict(tree["task_state"])
     if isinstance(state.get("tokenizer"), dict):
-        together = with_files if state["tokenizer"].get("kind") == "marian" else with_definition
-        state["tokenizer"] = together(state["tokenizer"], folder)
+        state["tokenizer"] = join_state(state["tokenizer"], folder)
     task.load(state)
     return network, task, tree
 
