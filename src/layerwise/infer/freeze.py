@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from layerwise.core.errors import UnsupportedError
 from layerwise.infer.freeze_encoder import freeze_encoder
+from layerwise.nn.picture_size import SizeDependent
 from layerwise.nn.text_encoder import TextEncoder
 
 Activation = Literal["none", "relu", "swish"]
@@ -110,9 +111,16 @@ class InBF16(nn.Module):
             return self.network(images).float()
 
 
+class _Tracer(fx.Tracer):
+    """Keeps whole, beside torch's modules, those that look at sizes."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SizeDependent) or super().is_leaf_module(m, module_qualified_name)
+
+
 def gains_by_freezing(network: nn.Module) -> bool:
-    """Whether there is anything to freeze: convolutions, or a text encoder."""
-    return isinstance(network, TextEncoder) or any(isinstance(module, nn.Conv2d) for module in network.modules())
+    """Whether there is anything to freeze: a text encoder, or convolutions; one alone cuts a transformer's patches."""
+    return isinstance(network, TextEncoder) or sum(isinstance(each, nn.Conv2d) for each in network.modules()) > 1
 
 
 def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -124,7 +132,7 @@ def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         dtype: of convolutions and of the maps between them; bfloat16 where the machine multiplies it natively.
 
     Raises:
-        UnsupportedError: the network is in training mode, has no convolutions, or its forward cannot be traced.
+        UnsupportedError: the network is in training mode, has nothing to freeze, or its forward cannot be traced.
     """
     name = type(network).__name__
     if network.training:
@@ -132,9 +140,9 @@ def freeze(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     if isinstance(network, TextEncoder):
         return freeze_encoder(network, dtype)
     if not gains_by_freezing(network):
-        raise UnsupportedError(f"{name} has no convolutions and is no text encoder: there is nothing to freeze.")
+        raise UnsupportedError(f"{name} has fewer than two convolutions, and no text encoder: nothing to freeze.")
     try:
-        graph = fx.Tracer().trace(network)
+        graph = _Tracer().trace(network)
     except (TraceError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(
             f"{name} cannot be frozen for inference, its forward depends on what it is given ({error})."

@@ -25,6 +25,7 @@ from torch.func import functional_call
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt
 from layerwise.core.errors import ConfigError
+from layerwise.nn.picture_size import PadTo
 
 CARD = Card(
     title="LeNet-5",
@@ -101,6 +102,7 @@ class LeNet5(nn.Module):
             )
         self.config = config
         c1, c3, c5 = config.channels
+        self.pad = PadTo(32, "LeNet-5")
         self.conv1 = nn.Conv2d(config.in_channels, c1, 5)
         self.conv2 = nn.Conv2d(c1, c3, 5)
         self.conv3 = nn.Conv2d(c3, c5, 5)
@@ -133,17 +135,7 @@ class LeNet5(nn.Module):
         Raises:
             ConfigError: pictures larger than 32 x 32.
         """
-        height, width = images.shape[-2:]
-        if height > 32 or width > 32:
-            raise ConfigError(
-                f"LeNet-5 takes pictures of at most 32 x 32 pixels, got {height} x {width}; set data.size=32."
-            )
-        top, left = (32 - height) // 2, (32 - width) // 2
-        x = (
-            F.pad(images, (left, 32 - width - left, top, 32 - height - top), mode="replicate")
-            if (height, width) != (32, 32)
-            else images
-        )
+        x = self.pad(images)
         x = F.avg_pool2d(self.activation(self.conv1(x)), 2)
         x = F.avg_pool2d(self.activation(self._c3(x)), 2)
         x = self.activation(self.conv3(x)).flatten(1)

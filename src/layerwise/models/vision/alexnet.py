@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt, Probability
 from layerwise.core.errors import ConfigError
+from layerwise.nn.picture_size import AtLeast
 
 CARD = Card(
     title="AlexNet",
@@ -106,6 +107,7 @@ class AlexNet(nn.Module):
                 "num_classes and in_channels are needed to build AlexNet; they come from the data or are given."
             )
         self.config, self.feature_size = config, config.hidden
+        self.size = AtLeast(_SMALLEST, "AlexNet", advised=64)
         c1, c2, c3, c4, c5 = config.channels
         self.pyramid_channels: tuple[int, ...] = (c1, c2, c5, c5)
         groups = config.groups
@@ -137,8 +139,7 @@ class AlexNet(nn.Module):
 
     def forward_pyramid(self, images: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """Maps before each max-pooling and after the last, at strides 4, 8, 16 and 32."""
-        _check_size(images)
-        x, maps = images, list[Tensor]()
+        x, maps = self.size(images), list[Tensor]()
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 maps.append(x)
@@ -151,7 +152,7 @@ class AlexNet(nn.Module):
         Raises:
             ConfigError: pictures smaller than 63 x 63.
         """
-        _check_size(images)
+        images = self.size(images)
         x = F.adaptive_avg_pool2d(self.features(images), 6).flatten(1)
         for layer in list(self.classifier)[:-1]:
             x = layer(x)
@@ -160,15 +161,6 @@ class AlexNet(nn.Module):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
         return self.classifier[-1](self.forward_features(images))
-
-
-def _check_size(images: Tensor) -> None:
-    height, width = images.shape[-2:]
-    if min(height, width) < _SMALLEST:
-        raise ConfigError(
-            f"AlexNet takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-            "data.size=64 or larger."
-        )
 
 
 PRESETS = {

@@ -28,6 +28,7 @@ from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.norms import ChannelRMSNorm, Norm, make_norm
+from layerwise.nn.picture_size import AtLeast
 
 CARD = Card(
     title="GoogLeNet",
@@ -196,6 +197,7 @@ class GoogLeNet(nn.Module):
                 "num_classes and in_channels are needed to build a GoogLeNet; they come from the data or are given."
             )
         self.config, self.num_auxiliary = config, 2 if config.auxiliary else 0
+        self.size = AtLeast(_SMALLEST, "GoogLeNet", advised=32)
         c1, c2, channels = config.stem
         self.conv1 = BasicConv2d(config.in_channels, c1, 7, config, stride=2)
         self.conv2 = BasicConv2d(c1, c2, 1, config)
@@ -232,12 +234,7 @@ class GoogLeNet(nn.Module):
 
     def _maps(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Maps of the first and third convolution and of every inception module, by name."""
-        height, width = images.shape[-2:]
-        if min(height, width) < _SMALLEST:
-            raise ConfigError(
-                f"GoogLeNet takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-                "data.size=32 or larger."
-            )
+        images = self.size(images)
         x = self.conv1(images)
         yield "conv1", x
         x = self._response_norm(F.max_pool2d(x, 3, stride=2, ceil_mode=True))

@@ -23,6 +23,7 @@ from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.norms import ChannelRMSNorm, Norm, make_norm
+from layerwise.nn.picture_size import AtLeast
 
 CARD = Card(
     title="VGG",
@@ -91,6 +92,7 @@ class VGG(nn.Module):
                 "num_classes and in_channels are needed to build a VGG; they come from the data or are given."
             )
         self.config, self.feature_size = config, config.hidden
+        self.size = AtLeast(_SMALLEST, "VGG", advised=32)
         self.pyramid_channels: tuple[int, ...] = (*config.widths, config.widths[-1])
         layers: list[nn.Module] = []
         channels = config.in_channels
@@ -128,8 +130,7 @@ class VGG(nn.Module):
 
     def forward_pyramid(self, images: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """Maps before each max-pooling and after the last, at strides 1, 2, 4, 8, 16 and 32."""
-        _check_size(images)
-        x, maps = images, list[Tensor]()
+        x, maps = self.size(images), list[Tensor]()
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 maps.append(x)
@@ -142,7 +143,7 @@ class VGG(nn.Module):
         Raises:
             ConfigError: pictures smaller than 32 x 32.
         """
-        _check_size(images)
+        images = self.size(images)
         x = F.adaptive_avg_pool2d(self.features(images), 7).flatten(1)
         for layer in list(self.classifier)[:-1]:
             x = layer(x)
@@ -151,15 +152,6 @@ class VGG(nn.Module):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Class logits."""
         return self.classifier[-1](self.forward_features(images))
-
-
-def _check_size(images: Tensor) -> None:
-    height, width = images.shape[-2:]
-    if min(height, width) < _SMALLEST:
-        raise ConfigError(
-            f"VGG takes pictures of at least {_SMALLEST} x {_SMALLEST} pixels, got {height} x {width}; set "
-            "data.size=32 or larger."
-        )
 
 
 # Table 1 of the paper: configurations A, B, D and E.
