@@ -222,6 +222,26 @@ def test_dropout_keeps_the_mean_and_drops_the_stated_share(masked: bool) -> None
     assert 0.013 < float(out[..., 0].std()) < 0.024
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", ["full", "causal", "masked", "biased"])
+def test_the_same_draws_drop_the_same_weights_as_in_the_plain_form(options: str, dtype: torch.dtype) -> None:
+    shape = (2, 4, 2, 5, 5, 8, 8)
+    q, k, v = (x.to(dtype).requires_grad_() for x in inputs(shape))
+    torch.manual_seed(1)
+    given = {
+        "full": {},
+        "causal": {"causal": True},
+        "masked": {"mask": torch.tensor([True, True, False, True, False])},
+        "biased": {"bias": torch.randn(4, 5, 5, dtype=dtype)},
+    }[options]
+    results = []
+    for function in (attention, lambda *args, **kwargs: plain_attention(*args, **kwargs)[0]):
+        torch.manual_seed(2)
+        out = function(q, k, v, dropout=0.3, **given)
+        results.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+    torch.testing.assert_close(results[0], results[1])
+
+
 def test_wrong_masks_and_heads_are_named() -> None:
     q, k, v = inputs((2, 4, 4, 3, 3, 8, 8))
     with pytest.raises(ConfigError, match="boolean"):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from layerwise.core.errors import ConfigError
-from layerwise.nn.dropout import Dropout, dropout
+from layerwise.nn.dropout import Dropout
+from layerwise.ops.dropout import dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
+from layerwise.nn.dropout import Dropout
 from layerwise.ops.attention import attention, plain_attention
 from layerwise.ops.packed_attention import packed_attention
 from layerwise.ops.padding import TokenRows
@@ -140,7 +141,7 @@ class EncoderBlock(nn.Module):
         self.fc1 = nn.Linear(d_model, d_ff)
         self.fc2 = nn.Linear(d_ff, d_model)
         self.norm2 = nn.LayerNorm(d_model, eps=eps)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.activation: Activation = activation
         self.act = activate(activation)
 

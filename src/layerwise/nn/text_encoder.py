@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from layerwise.core.config import PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError, UnsupportedError
+from layerwise.nn.dropout import Dropout
 from layerwise.nn.encoder_block import (
     Activation,
     EncoderBlock,
@@ -109,7 +110,7 @@ class TextEncoder(nn.Module, Generic[C]):
         if self.head in _WITH_CLASSES and config.num_classes is None:
             raise ConfigError(f"head={self.head} needs num_classes: it comes from the data or is given.")
         self.embeddings = self.make_embeddings()
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             EncoderBlock(
                 width,
@@ -127,10 +128,10 @@ class TextEncoder(nn.Module, Generic[C]):
         if self.head == "classifier":
             self.classifier = self.make_classifier(config.num_classes or 0)
         if self.head == "tagger":
-            self.tagger_drop = nn.Dropout(tagger_dropout)
+            self.tagger_drop = Dropout(tagger_dropout)
             self.tagger = nn.Linear(width, config.num_classes or 0)
         if self.head == "span":
-            self.span_drop = nn.Dropout(span_dropout)
+            self.span_drop = Dropout(span_dropout)
             self.span = nn.Linear(width, 2)
         if self.head in _GUESSING:
             activation = language_activation or config.activation

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from layerwise.core.errors import ConfigError
+from layerwise.ops.dropout import dropout as drop
 
 # Below so many keys two products in bf16 are faster on a CPU than torch's fused kernel, with and without gradients, and
 # the scores between them are small. Forward and backward, one Zen 5 core, ms by the kernel in bf16, by the kernel in
@@ -46,7 +47,7 @@ def attention(
         window: only keys nearer than `window` positions: causal, a query sees itself and the `window - 1` before it.
             The queries are the last T positions, as for `causal`. Combines with `mask`.
         scale: None means 1 / sqrt(K).
-        dropout: probability of dropping a weight; callers pass 0 outside training.
+        dropout: probability of dropping a weight, as `ops.dropout` does; callers pass 0 outside training.
 
     Raises:
         ConfigError: heads do not divide, the mask is not boolean, mask or bias do not broadcast, the window is empty.
@@ -110,7 +111,7 @@ def plain_attention(
         weights = scores.softmax(dim=-1).masked_fill(~allowed, 0.0)
     else:
         weights = scores.softmax(dim=-1)
-    dropped = F.dropout(weights, dropout) if dropout else weights
+    dropped = drop(weights, dropout) if dropout else weights
     return torch.einsum("bhts,bhsv->bhtv", dropped, v.to(wide)).to(q.dtype), weights
 
 
@@ -137,7 +138,8 @@ def _fused(
     enable_gqa: bool = False,
 ) -> Tensor:
     """torch's kernel, or two products where they are faster; `allowed` is boolean or added to the scores."""
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or k.shape[2] >= _FEW_KEYS:
+    few = q.dtype == torch.bfloat16 and k.shape[2] < _FEW_KEYS
+    if q.device.type != "cpu" or not (few or dropout):  # with dropout torch has no kernel there but the two products
         return F.scaled_dot_product_attention(q, k, v, allowed, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)
     if enable_gqa:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
@@ -149,7 +151,7 @@ def _fused(
     elif allowed is not None:
         scores = scores + allowed
     weights = scores.softmax(dim=-1)  # computed in float32 inside
-    return (F.dropout(weights, dropout) if dropout else weights) @ v
+    return (drop(weights, dropout) if dropout else weights) @ v
 
 
 def _windowed(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt, Probability
+from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.text_encoder import Embeddings, EncoderConfig, TextEncoder, random_texts
 
@@ -100,7 +101,7 @@ class Bert(TextEncoder[BertConfig]):
     def __init__(self, config: BertConfig) -> None:
         rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
         super().__init__(config, tagger_dropout=rate)
-        self.classifier_drop = nn.Dropout(rate)
+        self.classifier_drop = Dropout(rate)
 
     def make_embeddings(self) -> Embeddings:
         return BertEmbeddings(self.config)

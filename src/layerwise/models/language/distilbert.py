@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from layerwise.core.cards import Card
 from layerwise.core.config import PositiveInt, Probability
+from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.text_encoder import Embeddings, EncoderConfig, TextEncoder, random_texts
 
@@ -75,7 +76,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, num_classes)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         return self.out(self.drop(self.dense(x).relu()))

@@ -22,6 +22,7 @@ from layerwise.core.config import PositiveFloat, PositiveInt, Probability
 from layerwise.core.errors import ConfigError
 from layerwise.nn.attention import merge_heads, split_heads
 from layerwise.nn.cache import Cache, LayerCache
+from layerwise.nn.dropout import Dropout
 from layerwise.nn.init import Init, initialise
 from layerwise.nn.tied_output import TiedOutput
 from layerwise.ops.attention import attention
@@ -99,7 +100,7 @@ class Block(nn.Module):
         self.attn = CausalSelfAttention(d_model, num_heads, dropout)
         self.ln_2 = nn.LayerNorm(d_model, eps=eps)
         self.mlp = MLP(d_model, d_ff)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "B T D"], cache: LayerCache | None = None, lengths: list[int] | None = None
@@ -141,7 +142,7 @@ class GPT(nn.Module):
         width = config.d_model
         self.wte = nn.Embedding(config.vocab_size, width)
         self.wpe = nn.Embedding(config.max_seq_len, width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.h = nn.ModuleList(
             Block(width, config.num_heads, config.d_ff or 4 * width, config.dropout, config.eps)
             for _ in range(config.num_layers)
