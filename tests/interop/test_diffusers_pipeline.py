@@ -1,6 +1,7 @@
 """Pipelines of diffusers, made tiny by diffusers itself: the same picture from the same noise, and saved back."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -272,6 +273,26 @@ def test_what_is_not_implemented_is_named(
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(CheckpointError, match=word):
         generate(folder, prompt="a cat", out=str(tmp_path / "x.png"))
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_pipeline_that_comes_as_a_variant_alone_gives_the_same_picture(
+    in_parts: bool, make: Callable[..., tuple[Path, Any]], tmp_path: Path
+) -> None:
+    folder, pipeline = make(1, "ddim")
+    pipeline.save_pretrained(tmp_path / "variant", variant="fp16", max_shard_size="20KB" if in_parts else "5GB")
+    assert (len(list((tmp_path / "variant" / "unet").glob("*.safetensors"))) > 1) == in_parts
+    pictures = []
+    for source in (folder, tmp_path / "variant"):
+        generate(source, prompt="a cat", out=str(tmp_path / "x.png"), picture_options={"steps": 3})
+        pictures.append(read(tmp_path / "x.png"))
+    assert np.array_equal(*pictures)
+    shutil.copy(
+        next((tmp_path / "variant" / "vae").glob("*.safetensors")),
+        tmp_path / "variant" / "vae" / "diffusion_pytorch_model.ema.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="several variants"):
+        generate(tmp_path / "variant", prompt="a cat", out=str(tmp_path / "x.png"))
 
 
 def test_mistakes_are_named(make: Callable[..., tuple[Path, Any]], tmp_path: Path) -> None:

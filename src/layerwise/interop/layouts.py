@@ -235,23 +235,42 @@ def _own(source: str, folder: Path, config: Tree) -> Checkpoint:
 
 
 def _weights(folder: Path, name: str) -> tuple[Path, ...]:
-    """The weights file of a directory, or its parts."""
+    """The weights file of a directory, or its parts; those of a variant (fp16, say) where there is nothing else."""
     stem = name.removesuffix(".safetensors")
-    for candidate in dict.fromkeys((name, f"{stem}.bin", "model.safetensors", "pytorch_model.bin")):
-        if (folder / candidate).is_file():
-            return (folder / candidate,)
-        index = folder / f"{candidate}.index.json"
-        if index.is_file():
-            parts = read_json(index).get("weight_map")
-            if not isinstance(parts, dict) or not parts:
-                raise CheckpointError(f"{index} is damaged: it has no weight_map.")
-            files = sorted({str(part) for part in parts.values()})
-            if strange := [part for part in files if Path(part).name != part]:
-                raise CheckpointError(f"{index} names {strange[0]!r}, which is not a file beside it.")
-            if absent := [part for part in files if not (folder / part).is_file()]:
-                raise CheckpointError(f"{folder} lacks {absent[0]}, one of the {len(files)} parts of its weights.")
-            return tuple(folder / part for part in files)
-    raise CheckpointError(f"{folder} has no weights: {name} is missing.")
+    names = dict.fromkeys((name, f"{stem}.bin", "model.safetensors", "pytorch_model.bin"))
+    for candidate in names:
+        for path in (folder / candidate, folder / f"{candidate}.index.json"):
+            if path.is_file():
+                return _parts(path)
+    variants = sorted({path for each in names for path in _variants(folder, each)})
+    if len(variants) > 1:
+        listed = ", ".join(path.name for path in variants)
+        raise CheckpointError(f"{folder} has several variants of its weights: {listed}. Keep the one that is meant.")
+    if not variants:
+        raise CheckpointError(f"{folder} has no weights: {name} is missing.")
+    return _parts(variants[0])
+
+
+def _variants(folder: Path, name: str) -> list[Path]:
+    """`model.VARIANT.safetensors`, or `model.safetensors.index.VARIANT.json` of one in parts."""
+    stem, suffix = name.rsplit(".", 1)
+    whole = [path for path in folder.glob(f"{stem}.*.{suffix}") if "-of-" not in path.name]
+    return [*whole, *folder.glob(f"{name}.index.*.json")]
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """A weights file itself, or the files that an index names."""
+    if path.suffix != ".json":
+        return (path,)
+    parts = read_json(path).get("weight_map")
+    if not isinstance(parts, dict) or not parts:
+        raise CheckpointError(f"{path} is damaged: it has no weight_map.")
+    files = sorted({str(part) for part in parts.values()})
+    if strange := [part for part in files if Path(part).name != part]:
+        raise CheckpointError(f"{path} names {strange[0]!r}, which is not a file beside it.")
+    if absent := [part for part in files if not (path.parent / part).is_file()]:
+        raise CheckpointError(f"{path.parent} lacks {absent[0]}, one of the {len(files)} parts of its weights.")
+    return tuple(path.parent / part for part in files)
 
 
 def _class_names(config: Tree, where: str) -> tuple[str, ...]:
