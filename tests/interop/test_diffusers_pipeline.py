@@ -29,6 +29,9 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
     "heun": ("HeunDiscreteScheduler", {"steps_offset": 1}),
     "dpm++2m": ("DPMSolverMultistepScheduler", {"steps_offset": 1}),
+    "dpm++2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "steps_offset": 1}),
+    "euler_karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "steps_offset": 1}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
 }
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -131,6 +134,8 @@ def assert_same_picture(ours: np.ndarray, theirs: np.ndarray) -> None:
         (2, "ddim", "v_prediction"),
         (2, "euler", "v_prediction"),
         (2, "heun", "epsilon"),
+        (1, "dpm++2m_karras", "epsilon"),
+        (2, "euler_karras", "v_prediction"),
     ],
 )
 def test_the_same_noise_and_prompt_give_the_same_picture(
@@ -149,16 +154,24 @@ def test_the_same_noise_and_prompt_give_the_same_picture(
         assert_same_picture(read(tmp_path / "ours" / f"{i:05d}.png"), (wanted[i] * 255).round().astype(int))
 
 
+@pytest.mark.parametrize("scheduler", ["ddim", "euler_karras", "dpm++2m", "euler_a"])
 def test_a_pipeline_that_is_saved_back_gives_diffusers_the_same_picture(
-    make: Callable[..., tuple[Path, Any]], diffusers: ModuleType, tmp_path: Path
+    scheduler: str, make: Callable[..., tuple[Path, Any]], diffusers: ModuleType, tmp_path: Path
 ) -> None:
-    folder, pipeline = make(2, "ddim", "v_prediction")
+    folder, pipeline = make(2, scheduler, "v_prediction")
     export(folder, "diffusers", tmp_path / "back")
     back = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "back", safety_checker=None)
     back.set_progress_bar_config(disable=True)
     latents = our_noise(0, 1, (4, 8, 8))
     pictures = [
-        each("a cat", num_inference_steps=4, latents=latents, output_type="np").images for each in (pipeline, back)
+        each(
+            "a cat",
+            num_inference_steps=4,
+            latents=latents,
+            output_type="np",
+            generator=torch.Generator().manual_seed(1),
+        ).images
+        for each in (pipeline, back)
     ]
     assert np.array_equal(pictures[0], pictures[1])
 
@@ -262,6 +275,7 @@ def test_a_pipeline_without_text_gives_the_same_pictures(
         ("scheduler/scheduler_config.json", "_class_name", "LMSDiscreteScheduler", "LMSDiscreteScheduler"),
         ("scheduler/scheduler_config.json", "prediction_type", "other", "prediction_type='other'"),
         ("scheduler/scheduler_config.json", "use_karras_sigmas", True, "use_karras_sigmas=True"),
+        ("scheduler/scheduler_config.json", "lambda_min_clipped", -5.1, "lambda_min_clipped=-5.1"),
         ("unet/config.json", "class_embed_type", "timestep", "class_embed_type='timestep'"),
     ],
 )

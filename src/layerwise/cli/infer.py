@@ -85,7 +85,11 @@ def generate(
     guidance: Annotated[float | None, typer.Option("--guidance", help="How strongly the prompt counts.")] = None,
     negative: Annotated[str | None, typer.Option("--negative", help="Text that the picture should not show.")] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="ddpm, ddim, euler, heun, dpm++2m, plms or flow_euler.")
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="ddpm, ddim, plms, euler, euler_a, heun, dpm++2m, flow_euler; euler_karras and the like.",
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option("--size", help="Height and width of pictures, 64,96; one number for a square.")

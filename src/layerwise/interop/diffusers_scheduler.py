@@ -1,5 +1,6 @@
 """diffusers' `scheduler_config.json`: the noise process a network was trained on, and the walk back."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from layerwise.core.errors import CheckpointError
@@ -14,11 +15,12 @@ SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_c
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 NAMES = {
     "DDPMScheduler": "ddpm", "DDIMScheduler": "ddim", "PNDMScheduler": "plms", "EulerDiscreteScheduler": "euler",
-    "HeunDiscreteScheduler": "heun", "DPMSolverMultistepScheduler": "dpm++2m",
+    "EulerAncestralDiscreteScheduler": "euler_a", "HeunDiscreteScheduler": "heun",
+    "DPMSolverMultistepScheduler": "dpm++2m",
 }  # fmt: skip
 FLOW = "FlowMatchEulerDiscreteScheduler"
-SPACING = {"ddpm": "leading", "ddim": "leading", "plms": "leading", "euler": "linspace", "heun": "linspace",
-           "dpm++2m": "linspace"}  # fmt: skip
+KARRAS, WITH_KARRAS = "_karras", ("euler", "heun", "dpm++2m")  # what `use_karras_sigmas` adds to a name
+LEADING = ("ddpm", "ddim", "plms")  # the usual spacing of their times; that of the others is linspace
 
 
 def _from(table: dict[str, str]) -> Any:
@@ -46,7 +48,6 @@ PROCESS = (
 REQUIRED = {
     "trained_betas": (None,),
     "thresholding": (False,),
-    "use_karras_sigmas": (False, None),
     "use_exponential_sigmas": (False, None),
     "use_beta_sigmas": (False, None),
     "use_lu_lambdas": (False,),
@@ -61,6 +62,7 @@ REQUIRED = {
     "solver_type": ("midpoint",),
     "solver_order": (2,),
     "lower_order_final": (True,),
+    "lambda_min_clipped": (-math.inf,),
     "euler_at_final": (False,),
     "sigma_min": (None,),
     "sigma_max": (None,),
@@ -68,9 +70,9 @@ REQUIRED = {
     "shift_terminal": (None,),
     "stochastic_sampling": (False,),
 }
-WALK = ("timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "clip_sample_range")
+WALK = ("use_karras_sigmas", "timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "clip_sample_range")
 IGNORED = (
-    *WALK, "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "lambda_min_clipped", "time_shift_type",
+    *WALK, "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type",
     "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "shift",
 )  # fmt: skip
 
@@ -97,12 +99,13 @@ def read_scheduler(config: Tree, where: str) -> "tuple[NoiseProcess, SamplerConf
     name = NAMES[str(kind)]
     if name == "heun":  # its own usual values
         config = {"beta_start": 0.00085, "beta_end": 0.012, **config}
-    process = read_pairs(config, where, PROCESS, REQUIRED, IGNORED)
+    required = REQUIRED if name in WITH_KARRAS else {**REQUIRED, "use_karras_sigmas": (False, None)}
+    process = read_pairs(config, where, PROCESS, required, IGNORED)
     clips = config.get("clip_sample", name in ("ddpm", "ddim")) and name in ("ddpm", "ddim", "heun")
     first = name in ("ddim", "plms") and not config.get("set_alpha_to_one", name == "ddim")
     walk = {
-        "name": name,
-        "spacing": config.get("timestep_spacing", SPACING[name]),
+        "name": name + KARRAS * bool(config.get("use_karras_sigmas")),
+        "spacing": config.get("timestep_spacing", "leading" if name in LEADING else "linspace"),
         "steps_offset": config.get("steps_offset", 0),
         "final_signal": "first" if first else "one",
         "clip": float(config.get("clip_sample_range", 1.0)) if clips else None,
@@ -115,19 +118,22 @@ def write_scheduler(process: "NoiseProcess", sampler: "SamplerConfig") -> Tree:
     """`scheduler_config.json`."""
     if sampler.name == "flow_euler":
         return {"_class_name": FLOW, "num_train_timesteps": process.num_timesteps, "shift": sampler.shift}
-    kind = {ours: theirs for theirs, ours in NAMES.items()}[sampler.name]
+    name = sampler.name.removesuffix(KARRAS)
+    kind = {ours: theirs for theirs, ours in NAMES.items()}[name]
     tree = {
         "_class_name": kind, **write_pairs(process, PROCESS), "timestep_spacing": sampler.spacing,
         "steps_offset": sampler.steps_offset,
     }  # fmt: skip
-    if sampler.name in ("plms", "heun"):
+    if name in ("plms", "heun"):
         tree.pop("rescale_betas_zero_snr")
-    if sampler.name in ("ddpm", "ddim", "heun"):
+    if name in WITH_KARRAS:
+        tree["use_karras_sigmas"] = sampler.name != name
+    if name in ("ddpm", "ddim", "heun"):
         tree |= {"clip_sample": sampler.clip is not None, "clip_sample_range": sampler.clip or 1.0}
-    if sampler.name in ("ddim", "plms"):
+    if name in ("ddim", "plms"):
         tree["set_alpha_to_one"] = sampler.final_signal == "one"
-    if sampler.name == "plms":
+    if name == "plms":
         tree["skip_prk_steps"] = True
-    if sampler.name == "ddpm":
+    if name == "ddpm":
         tree["variance_type"] = f"fixed_{sampler.variance}"
     return tree

@@ -1,7 +1,9 @@
 """Ways back from noise to pictures, each a walk over the times of a trained noise process.
 
 DDPM: Ho et al. 2020 (arXiv:2006.11239), algorithm 2. DDIM: Song, Meng, Ermon 2021 (arXiv:2010.02502), equation 12.
-Euler and Heun: Karras et al. 2022 (arXiv:2206.00364), algorithm 1. DPM-Solver++(2M): Lu et al. 2022
+Euler and Heun: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, and equation 5 for the noise levels of "_karras".
+Euler with fresh noise ("euler_a", ancestral): Song et al. 2021 (arXiv:2011.13456), appendix F, as Katherine Crowson's
+k-diffusion has it. DPM-Solver++(2M): Lu et al. 2022
 (arXiv:2211.01095), algorithm 2. PLMS: Liu et al. 2022 (arXiv:2202.09778), with the warm-up of latent diffusion's
 reference code. Flow matching: Lipman et al. 2022 (arXiv:2210.02747). Spacing of times: Lin et al. 2023
 (arXiv:2305.08891), table 2.
@@ -24,6 +26,10 @@ from layerwise.core.errors import ConfigError
 from layerwise.ops.noise_schedules import NoiseProcess, clean_and_noise
 
 T = TypeVar("T")
+SamplerName = Literal[
+    "ddpm", "ddim", "plms", "euler", "euler_a", "heun", "dpm++2m", "euler_karras", "heun_karras", "dpm++2m_karras",
+    "flow_euler",
+]  # fmt: skip
 Noise = Callable[[int], Tensor]  # number of a step -> standard normal noise of the sample's shape
 
 
@@ -32,7 +38,8 @@ class SamplerConfig:
     """How to come from noise to a picture.
 
     Args:
-        name: the walk; "flow_euler" belongs to the rectified schedule and is its only one.
+        name: the walk; "flow_euler" belongs to the rectified schedule and is its only one. Those of "_karras" have more
+            of their steps at little noise.
         steps: of the walk; "heun" asks the network twice a step.
         eta: fresh noise of "ddim", 0 is none, 1 is as much as "ddpm" has.
         spacing: which of the trained times are visited.
@@ -43,7 +50,7 @@ class SamplerConfig:
         shift: of "flow_euler": above one, more of the steps are at high noise.
     """
 
-    name: Literal["ddpm", "ddim", "euler", "heun", "dpm++2m", "plms", "flow_euler"] = "ddim"
+    name: SamplerName = "ddim"
     steps: PositiveInt = 50
     eta: NonNegativeFloat = 0.0
     spacing: Literal["leading", "linspace", "trailing"] = "leading"
@@ -226,6 +233,9 @@ class _SigmaWalk(Sampler):
         squared = process.signal_squared()
         table = ((1 - squared) / squared).sqrt().numpy()
         sigmas = [float(sigma) for sigma in np.interp(times, np.arange(trained), table)]
+        if self.karras:
+            sigmas = _karras_levels(sigmas[0], sigmas[-1], steps)
+            times = [_time_of(sigma, table) for sigma in sigmas]
         self.largest = sigmas[0]
         self.sigmas, self.timesteps = [*sigmas[skip:], 0.0], times[skip:]
         self.indices = list(range(skip, steps))
@@ -244,6 +254,22 @@ class _SigmaWalk(Sampler):
         a = 1 / math.hypot(sigma, 1.0)
         return clean_and_noise(prediction, a * x, a, sigma * a, self.process.prediction)[0]
 
+    @property
+    def karras(self) -> bool:
+        """Whether the noise levels are spaced by equation 5 of Karras et al. (2022)."""
+        return self.config.name.endswith("_karras")
+
+
+def _karras_levels(largest: float, smallest: float, steps: int) -> list[float]:
+    """`(largest^(1/7) + i / (steps - 1) (smallest^(1/7) - largest^(1/7)))^7`, equation 5."""
+    roots = np.linspace(largest ** (1 / 7), smallest ** (1 / 7), steps)
+    return [float(root) ** 7 for root in roots]
+
+
+def _time_of(sigma: float, table: "np.ndarray") -> float:
+    """The time of a noise level, between those of the table: linear in the logarithm."""
+    return float(np.interp(math.log(sigma), np.log(table), np.arange(len(table))))
+
 
 class Euler(_SigmaWalk):
     """x' = x + (sigma' - sigma) (x - x_0) / sigma."""
@@ -251,6 +277,17 @@ class Euler(_SigmaWalk):
     def step(self, prediction: Tensor, x: Tensor, i: int, noise: Noise) -> Tensor:
         sigma, after = self.sigmas[i], self.sigmas[i + 1]
         return x + ((after - sigma) / sigma) * (x - self._clean(prediction, x, sigma))
+
+
+class EulerAncestral(_SigmaWalk):
+    """Euler's step to less noise than the next level has, and as much fresh noise as is lacking there."""
+
+    def step(self, prediction: Tensor, x: Tensor, i: int, noise: Noise) -> Tensor:
+        sigma, after = self.sigmas[i], self.sigmas[i + 1]
+        fresh = after * math.sqrt(max(1 - (after / sigma) ** 2, 0.0))
+        down = math.sqrt(after**2 - fresh**2)
+        moved = x + ((down - sigma) / sigma) * (x - self._clean(prediction, x, sigma))
+        return moved if fresh == 0 else moved + fresh * noise(self.indices[i])
 
 
 class Heun(_SigmaWalk):
@@ -291,9 +328,13 @@ class DPMSolver2M(_SigmaWalk):
             times = spaced_times(config.spacing, steps + 1, trained)[:-1]
             times = [time + config.steps_offset * (config.spacing == "leading") for time in times]
         squared = process.signal_squared()
-        table = ((1 - squared) / squared).sqrt().tolist()
+        table = ((1 - squared) / squared).sqrt().numpy()
+        sigmas = [float(table[int(time)]) for time in times]
+        if self.karras:
+            sigmas = _karras_levels(float(table[-1]), float(table[0]), steps)
+            times = [float(round(_time_of(sigma, table))) for sigma in sigmas]
         self.timesteps, self.indices = times[skip:], list(range(skip, steps))
-        self.sigmas = [*(table[int(time)] for time in self.timesteps), 0.0]
+        self.sigmas = [*sigmas[skip:], 0.0]
         self._last: Tensor | None = None
 
     def start(self, noise: Tensor) -> Tensor:
@@ -348,8 +389,9 @@ def _shifted(level: float, shift: float) -> float:
     return shift * level / (1 + (shift - 1) * level)
 
 
-_WALKS: dict[str, type[Sampler]] = {
-    "ddpm": DDPM, "ddim": DDIM, "euler": Euler, "heun": Heun, "dpm++2m": DPMSolver2M, "plms": PLMS,
+_WALKS: dict[SamplerName, type[Sampler]] = {
+    "ddpm": DDPM, "ddim": DDIM, "plms": PLMS, "euler": Euler, "euler_a": EulerAncestral, "heun": Heun,
+    "dpm++2m": DPMSolver2M, "euler_karras": Euler, "heun_karras": Heun, "dpm++2m_karras": DPMSolver2M,
     "flow_euler": FlowEuler,
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from layerwise.core.errors import ConfigError
 from layerwise.nn.protocols import Denoiser
 from layerwise.ops.noise_schedules import NoiseProcess
 from layerwise.ops.random import Draws
-from layerwise.ops.samplers import SamplerConfig, make_sampler, walk
+from layerwise.ops.samplers import SamplerConfig, SamplerName, make_sampler, walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class PictureOptions:
         Raises:
             ConfigError: an unknown name, or no step.
         """
-        names = ("ddpm", "ddim", "euler", "heun", "dpm++2m", "plms", "flow_euler")
+        names = get_args(SamplerName)
         if self.sampler is not None and self.sampler not in names:
             raise ConfigError(f"--sampler {self.sampler}: known are {', '.join(names)}.")
         if self.steps is not None and self.steps < 1:
