@@ -199,7 +199,9 @@ def spec(kind: str, name: str) -> Spec:
         for point in entry_points(group=f"layerwise.{kind}"):
             if point.name == name:
                 return _user_spec(kind, point.value)
-        raise ConfigError(f"There is no {kind} {name!r}.{did_you_mean(name, known)}")
+        plural = "datasets" if kind == "data" else f"{kind}s"
+        near = did_you_mean(name, known) or f" All of them: layerwise list {plural}"
+        raise ConfigError(f"There is no {kind} {name!r}.{near}")
     module, config = known[name]
     registry = getattr(declarations(module), KINDS[kind][1])
     return Spec(kind, name, module, config.removesuffix("Config"), registry[name])

@@ -398,7 +398,7 @@ class ImageFolder:
 
     def _report_broken(self, broken: list[str], parts: dict[str, Part]) -> None:
         more = f" (and {len(broken) - _SHOWN} more)" if len(broken) > _SHOWN else ""
-        message = f"{len(broken)} pictures cannot be read{more}: " + " ".join(broken[:_SHOWN])
+        message = f"{len(broken)} picture{'s' * (len(broken) > 1)} cannot be read{more}: " + " ".join(broken[:_SHOWN])
         if self.config.on_error == "error":
             raise DataError(f"{message} Remove or mend them, or leave them out with data.on_error=skip.")
         if empty := [name for name, part in parts.items() if not part.names]:

@@ -475,7 +475,8 @@ def _phases(recipe: Recipe, stage: Stage, objective: Objective) -> tuple[Phase, 
     for phase in phases:
         if phase.name not in objective.phases:
             raise ConfigError(
-                f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)}"
+                f"phases: the objective knows no phase {phase.name!r}.{did_you_mean(phase.name, objective.phases)} "
+                "Phases of a recipe are those of its objective: for another one, start from a recipe that has it."
             )
     return tuple(replace(phase, clip=phase.clip or recipe.clip) for phase in phases)
 
