@@ -20,6 +20,8 @@ SMALL = {
     "lenet5": {"num_classes": 5, "in_channels": 3},
     "vgg-tiny": {},
     "googlenet-tiny": {},
+    "inception_v3-tiny": {},
+    "inception_v3-fid": {"num_classes": 5, "width": 0.0625},
 }
 
 
@@ -55,7 +57,7 @@ def test_frozen_logits_are_the_networks(name: str) -> None:
     frozen = freeze(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
     assert any(isinstance(module, FusedConv2d) for module in frozen.modules())
-    sizes = ((1, 28, 28), (3, 32, 20)) if name == "lenet5" else ((1, 64, 64), (3, 70, 97))
+    sizes = ((1, 28, 28), (3, 32, 20)) if name == "lenet5" else ((1, 80, 80), (3, 75, 97))
     for batch, height, width in sizes:  # any batch and size, after one preparation
         images = torch.randn(batch, 3, height, width)
         with torch.inference_mode():
