@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import layerwise as lw
 from layerwise.api.models import load_pretrained
 from layerwise.core.errors import CheckpointError, UnsupportedError
 from layerwise.interop import timm_vgg
+from layerwise.interop.layouts import recognise
 from layerwise.interop.rules import to_ours, to_theirs
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4}
@@ -69,8 +71,6 @@ def test_preprocessing_and_class_names_come_from_the_file(
     tree = json.loads(path.read_text())
     tree["label_names"] = list("abcdefg")
     path.write_text(json.dumps(tree))
-    from layerwise.interop.layouts import recognise
-
     found = recognise(tmp_path / "checkpoint")
     assert found.class_names == tuple("abcdefg")
     assert found.preprocessing is not None
@@ -160,6 +160,8 @@ def test_a_checkpoint_without_a_classifier_asks_for_classes(save: Callable[..., 
         ("vgg16", {"hidden": 512}, "hidden=512"),
         ("vgg16", {"depths": (1, 1, 1, 1, 1)}, "has not depths"),
         ("vgg16", {"norm": "group_norm"}, "has not norm='group_norm'"),
+        ("inception_v3-tiny", {}, "width=0.0625"),
+        ("inception_v3-fid", {}, "pools='tensorflow-2015'"),
     ],
 )
 def test_what_timm_cannot_say_is_not_saved_in_its_layout(
@@ -221,3 +223,44 @@ def test_a_directory_of_timms_vgg_loads_and_is_saved_back(
     lw.save_pretrained(ours, tmp_path / "back", "timm")
     back = timm.create_model(f"local-dir:{tmp_path / 'back'}", pretrained=True).eval()
     assert torch.equal(back(images), theirs(images))
+
+
+# ------------------------------------------------------------------------------------------------------- Inception v3
+
+
+@pytest.mark.parametrize("arguments", [{}, {"in_chans": 1, "aux_logits": True}], ids=["plain", "auxiliary"])
+def test_a_directory_of_timms_inception_loads_and_is_saved_back(
+    arguments: dict[str, Any],
+    timm: ModuleType,
+    save: Callable[..., nn.Module],
+    assert_same: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """With its auxiliary head timm gives a pair, and takes pictures of 299 x 299 pixels or more."""
+    theirs = save("inception_v3", **arguments)
+    auxiliary = "aux_logits" in arguments
+    images = pictures(theirs, 299 if auxiliary else 77)[:1]
+    ours, report = load_pretrained(tmp_path / "checkpoint")
+    report.check(extra=False)
+    assert ours.config.auxiliary is auxiliary
+    wanted = theirs(images)
+    assert_same(ours(images), wanted[0] if auxiliary else wanted)
+    lw.save_pretrained(ours, tmp_path / "back", "timm")
+    back = timm.create_model(f"local-dir:{tmp_path / 'back'}", pretrained=True).eval()
+    assert all(map(torch.equal, back(images), wanted))
+
+
+def test_an_auxiliary_head_that_timm_leaves_in_the_file_is_left_there(
+    timm: ModuleType, save: Callable[..., nn.Module], assert_same: Callable[..., None], tmp_path: Path
+) -> None:
+    """As in the weights that timm took from torchvision."""
+    plain = save("inception_v3")
+    state = timm.create_model("inception_v3", num_classes=7, aux_logits=True).state_dict() | plain.state_dict()
+    save_file(state, tmp_path / "checkpoint" / "model.safetensors")
+    ours, report = load_pretrained(tmp_path / "checkpoint")
+    report.check(extra=False)
+    images = pictures(plain, 75)
+    assert_same(ours(images), plain(images))
+    found = recognise(tmp_path / "checkpoint").preprocessing
+    assert found is not None
+    assert (found.fit.size, found.mean, found.std) == ((299, 299), (0.5,) * 3, (0.5,) * 3)

@@ -19,8 +19,8 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     Args:
         source: a run, a model directory of this package, a picture classifier in a directory of timm, torchvision or
             transformers, with the preprocessing and the class names that lie beside it, a text encoder or a Marian
-            model of transformers with its tokeniser, a pipeline of diffusers with scheduler and tokeniser; or one of
-            these on the hub.
+            model of transformers with its tokeniser, a pipeline of diffusers with scheduler and tokeniser; one of
+            these on the hub; or a weights file that tells by itself what it is.
         trust: build a model whose code is a person's own.
 
     Raises:
@@ -30,10 +30,11 @@ def open_model(source: str | Path, *, trust: bool = False) -> "tuple[nn.Module, 
     """
     from layerwise.api.models import load_pretrained
     from layerwise.interop.layouts import recognise
+    from layerwise.interop.weights import identified
     from layerwise.nn.protocols import EncoderDecoder
     from layerwise.train.artefact import load_model
 
-    checkpoint = recognise(source)
+    checkpoint = identified(recognise(source))
     if checkpoint.library == "layerwise":
         return load_model(checkpoint.files[0].parent, trust=trust)
     if checkpoint.tokenizer is not None and "head" in (checkpoint.model or {}):

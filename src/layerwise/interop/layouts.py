@@ -33,6 +33,11 @@ def no_rules(config: Any) -> tuple[Rule, ...]:
     return ()
 
 
+def not_told(shapes: Mapping[str, Sequence[int]]) -> Tree | None:
+    """Of a layout whose bare files could be of several architectures."""
+    return None
+
+
 def nothing_fixed(config: Any) -> Mapping[str, Any]:
     """Of a layout that says everything."""
     return {}
@@ -57,6 +62,7 @@ class Layout:
         ignored: patterns of their names that do not take part in the function.
         older: ends of names in older files -> what they are now.
         fixed: of our configuration: fields that the library's files have no word for -> the value it has built in.
+        told: names and shapes of a bare file's tensors -> our component, where no other network has such; else None.
         assumed: (height, width) -> preprocessing of its published weights, for files that do not say.
         parts: of a model of several networks, each a folder with a layout of its own: fields of our configuration that
             are networks -> the library of each; `weights` is empty and `config.json` names the folders.
@@ -76,6 +82,7 @@ class Layout:
     ignored: tuple[str, ...] = ()
     older: Mapping[str, str] = field(default_factory=dict)
     fixed: Callable[[Any], Mapping[str, Any]] = nothing_fixed
+    told: Callable[[Mapping[str, Sequence[int]]], Tree | None] = not_told
     assumed: Callable[[int, int], Preprocessing] = imagenet
     parts: Mapping[str, str] = field(default_factory=dict)
     index: str = "config.json"
@@ -379,13 +386,13 @@ def check_sayable(layout: Layout, config: Any, said: Sequence[str]) -> None:
             )
 
 
-def assumed_preprocessing(tree: Tree) -> Preprocessing | None:
-    """torchvision's, or ImageNet's, for a checkpoint that does not say how its pictures were prepared; None for models
+def assumed_preprocessing(tree: Tree, library: str = "torchvision") -> Preprocessing | None:
+    """The library's, or ImageNet's, for a checkpoint that does not say how its pictures were prepared; None for models
     that take no coloured pictures.
     """
     config = resolved(tree)
     if not hasattr(config, "in_channels") or config.in_channels not in (None, 3):
         return None
-    own = layouts_of(discovery.spec("model", str(tree["name"])).module, "torchvision")
+    own = layouts_of(discovery.spec("model", str(tree["name"])).module, library)
     height, width = getattr(config, "image_size", None) or (224, 224)
     return (own[0].assumed if own else imagenet)(height, width)

@@ -74,8 +74,15 @@ def torchvision_layout(
 
 
 def _half(height: int, width: int) -> Preprocessing:
-    """torchvision's GoogLeNet brings ImageNet's normalisation to this one inside the network (`transform_input`)."""
+    """torchvision's GoogLeNet and Inception v3 bring ImageNet's normalisation to this one inside the network
+    (`transform_input`).
+    """
     return replace(imagenet(height, width), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def _half_of_299(height: int, width: int) -> Preprocessing:
+    """That, at the size of Inception v3."""
+    return _half(299, 299)
 
 
 def _presets(module: str) -> dict[str, str]:
@@ -91,6 +98,7 @@ LAYOUTS = tuple(
         "alexnet": imagenet,
         "vgg": imagenet,
         "googlenet": _half,
+        "inception_v3": _half_of_299,
         "resnet": imagenet,
         "efficientnet": imagenet,
     }.items()

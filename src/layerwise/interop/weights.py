@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from layerwise.core import discovery
 from layerwise.core.config import Component, parse_component, to_tree
 from layerwise.core.errors import CheckpointError, ConfigError
-from layerwise.interop.layouts import Checkpoint, Layout, layouts_of, recognise, resolved
+from layerwise.interop.layouts import (
+    Checkpoint,
+    Layout,
+    assumed_preprocessing,
+    layouts,
+    layouts_of,
+    recognise,
+    resolved,
+)
 from layerwise.interop.rules import to_ours
 
 _WRAPPERS = ("module.", "_orig_mod.")  # data parallel, compiled
@@ -170,6 +178,7 @@ def load(
     changes: dict[str, Any] = to_tree(dict(overrides or {}))
     if checkpoint.library == "file" and checkpoint.model is not None:  # what is said is all that is known
         checkpoint = replace(checkpoint, model={**checkpoint.model, **changes})
+    checkpoint = identified(checkpoint)
     if checkpoint.model is None:
         raise ConfigError(f"{source} is a bare weights file: name its architecture with model=...")
     if checkpoint.parts:
@@ -203,6 +212,29 @@ def load(
         headless=headless,
         head=head,
     )
+
+
+def identified(checkpoint: Checkpoint) -> Checkpoint:
+    """A bare file of an architecture that nobody named, with the one that its tensors alone tell; any other checkpoint,
+    and a file that could be of several, as it is.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if checkpoint.library != "file" or checkpoint.model is not None:
+        return checkpoint
+    state = _unwrapped({name: value for path in checkpoint.files for name, value in read_weights(path).items()})
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    for layout in layouts():
+        if (tree := layout.told(shapes)) is not None:
+            return replace(
+                checkpoint,
+                library=f"{layout.library} weights file",
+                model=tree,
+                layout=layout,
+                preprocessing=assumed_preprocessing(tree, layout.library),
+            )
+    return checkpoint
 
 
 def _of_parts(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Loaded:
