@@ -4,9 +4,11 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 # Before torch is imported anywhere: spinning threads of two workers on two cores stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +17,9 @@ os.environ["LAYERWISE_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # where `bench` lies
@@ -50,6 +55,41 @@ def torchvision(_torchvision_operators: None) -> ModuleType:
     extension = importlib.import_module("torchvision.extension")
     extension._assert_has_ops = lambda: None
     return module
+
+
+@pytest.fixture(scope="session")
+def inception_of_2015(torchvision: ModuleType) -> "Callable[[], nn.Module]":
+    """Makes torchvision's Inception v3 with the pools of TensorFlow's graph of 2015 in its blocks A, C and E, in whose
+    features the Frechet Inception distance is measured; without dropout.
+    """
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+
+    inception, plain = torchvision.models.inception, F.avg_pool2d
+
+    def average(x: Tensor, **_: object) -> Tensor:
+        return plain(x, 3, stride=1, padding=1, count_include_pad=False)
+
+    def maximum(x: Tensor, **_: object) -> Tensor:
+        return F.max_pool2d(x, 3, stride=1, padding=1)
+
+    def exchange(block: Any, pool: Callable[..., Tensor]) -> None:
+        branches = block._forward
+
+        def forward(x: Tensor) -> list[Tensor]:
+            with mock.patch.object(inception.F, "avg_pool2d", pool):
+                return branches(x)
+
+        block._forward = forward
+
+    def build() -> nn.Module:
+        network = inception.Inception3(num_classes=1008, aux_logits=False, init_weights=False, dropout=0.0)
+        for block in network.modules():
+            if isinstance(block, inception.InceptionA | inception.InceptionC | inception.InceptionE):
+                exchange(block, maximum if block is network.Mixed_7c else average)
+        return network
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,17 @@
 """A judge named by a run or a recipe: trained once, the same bits, its fingerprint kept with what it judged."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+import layerwise as lw
 from layerwise.api import judge as api
 from layerwise.api.configure import configure
 from layerwise.api.infer import evaluate
@@ -95,6 +99,9 @@ def test_what_cannot_judge_is_named(tmp_path: Path, judge: str) -> None:
         train_gan(tmp_path / "a", "nowhere")
     with pytest.raises(ConfigError, match=r"data=fashion_mnist, this run has data=digits.*task\.judge=null"):
         train_gan(tmp_path / "b", "judge_fashion")
+    torch.save(lw.create_model("convnet-tiny").state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(ConfigError, match=r"bare\.pth: .*save_pretrained\(lw\.from_pretrained\(.*, model=NAME\)"):
+        train_gan(tmp_path / "e", str(tmp_path / "bare.pth"))
     gan = train_gan(tmp_path / "c", judge).path
     with pytest.raises(UnsupportedError, match="no picture classifier"):
         train_gan(tmp_path / "d", str(gan))
@@ -143,6 +150,74 @@ def test_fingerprints_tell_weights_and_recipes_apart(judge: str, tmp_path: Path)
     found = {api._fingerprint(judge, {}), api._fingerprint(other, {})}
     config.write_text(config.read_text().replace("seed: 1", "seed: 2"))
     assert len(found | {api._fingerprint(other, {})}) == 3
+
+
+@pytest.fixture(scope="module")
+def inception(
+    inception_of_2015: Callable[[], nn.Module], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, nn.Module]:
+    """A file like that of the Frechet Inception distance, and the network it is of, which gives features."""
+    with torch.device("meta"):
+        network = inception_of_2015()
+    network = network.to_empty(device="cpu").eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, value in network.state_dict(keep_vars=True).items():
+        with torch.no_grad():
+            if value.dim() > 1:
+                value.normal_(0, (2 * value.shape[0] / value.numel()) ** 0.5, generator=generator)
+            elif name.endswith(("weight", "running_var")):
+                value.uniform_(0.5, 1.5, generator=generator)
+            elif name.endswith("num_batches_tracked"):
+                value.zero_()
+            else:
+                value.normal_(0, 0.1, generator=generator)
+    path = tmp_path_factory.mktemp("inception") / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save(network.state_dict(), path)
+    network.fc = nn.Identity()
+    return path, network
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 40, 32), (1, 3, 400, 350)])
+def test_bytes_become_the_features_that_the_distance_is_published_for(
+    inception: tuple[Path, nn.Module], shape: tuple[int, ...]
+) -> None:
+    judge = api._open(str(inception[0]), inception[0], 0, 10)
+    assert judge.published
+    pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x = (pictures / 255).expand(-1, 3, -1, -1)
+    x = nn.functional.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        wanted = inception[1](2 * x - 1)
+    assert wanted.shape == (shape[0], 2048)
+    assert float((judge.features(pictures) - wanted).norm() / wanted.norm()) <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_run_and_an_evaluation_take_the_weights_of_the_frechet_inception_distance(
+    inception: tuple[Path, nn.Module], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    few = {"task.evaluated": 5, "task.judged": 5, "task.judged_training": 4}
+    done = train_gan(tmp_path / "gan", str(inception[0]), **few, **{"eval.every_steps": None})
+    assert done.metrics["test/feature_distance"] > 0
+    tables = json.loads((done.path / "report.json").read_text())["tables"]
+    assert (tables["judge"], tables["judged"]) == (str(inception[0]), 5)
+    plain = train_gan(tmp_path / "plain", None, **few, **{"eval.every_steps": None})  # pyright: ignore[reportArgumentType]
+    assert "test/feature_distance" not in plain.metrics
+    again = evaluate(plain.path, [("task.judge", str(inception[0]))])
+    assert again["tables"]["judge_fingerprint"] == tables["judge_fingerprint"]
+    assert again["metrics"] == pytest.approx(done.metrics, rel=1e-3)
+    assert "feature_distance is the Frechet Inception distance" in capfd.readouterr().err
+
+
+def test_the_same_weights_under_another_name_are_a_classifier_like_others(
+    inception: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    """Saved with the size of pictures and the pools of torchvision: not the published measure."""
+    network = lw.from_pretrained(inception[0], model="inception_v3", auxiliary=False)
+    lw.save_pretrained(network, tmp_path / "out", "torchvision")
+    assert not api._open("out", tmp_path / "out", 0, 10).published
+    lw.save_pretrained(lw.from_pretrained(inception[0]), tmp_path / "kept", "pytorch-fid")
+    assert api._open("kept", tmp_path / "kept", 0, 10).published
 
 
 RECIPES = (

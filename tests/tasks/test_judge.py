@@ -1,5 +1,6 @@
 """Measures in a classifier's features against direct computation; pictures of what samples resemble."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from layerwise.api.models import create_model
 from layerwise.core.errors import UnsupportedError
 from layerwise.data.examples import Splits, TensorExamples
 from layerwise.models.generative.dcgan import DCGAN
@@ -103,6 +105,98 @@ def test_measures_equal_direct_computation() -> None:
     floor -= 2 * np.sqrt(np.linalg.eigvals(c1 @ c3).real.clip(0)).sum()
     assert table.pop("feature_distance_of_training") == pytest.approx(floor, rel=1e-4)
     assert table == {"judge": "mine", "judge_fingerprint": "f00d", "judged": 50, "judged_neighbours": 3}
+
+
+def make_inception(seed: int = 0, **options: bool) -> Judge:
+    """The form of the Frechet Inception distance with few maps."""
+    torch.manual_seed(seed)
+    network = create_model("inception_v3-fid", width=1 / 32, num_classes=4).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.uniform_(0.5, 1.0)
+    task = ImageClassification(ImageClassificationConfig(normalise="symmetric"))
+    columns = {"image": make_pictures_like(4, 9, channels=3), "labels": torch.tensor([0, 1] * 2)}
+    task.bind(Splits(train=TensorExamples(columns), facts={"num_classes": 2}))
+    return Judge(network, task, "fid", "f1d", **options)
+
+
+@torch.no_grad()
+def inception_features(network: nn.Module, pictures: Tensor) -> np.ndarray:
+    """Bytes to features as the published definition has it, of pictures of 8 x 8 pixels one by one and by hand."""
+    rows: list[Tensor] = []
+    for picture in pictures.double():
+        places = ((torch.arange(299, dtype=torch.float64) + 0.5) * SIZE / 299 - 0.5).clamp(min=0)
+        low = places.floor().long()
+        high, share = (low + 1).clamp(max=SIZE - 1), places - low
+        x = picture.expand(3, -1, -1) / 255
+        x = x[:, low] * (1 - share)[:, None] + x[:, high] * share[:, None]
+        x = x[:, :, low] * (1 - share) + x[:, :, high] * share
+        rows.append(network.forward_features((2 * x - 1)[None])[0])  # pyright: ignore[reportCallIssue]
+    return torch.stack(rows).numpy()
+
+
+def test_inception_is_shown_numbers_resized_as_published() -> None:
+    """Bilinear at the centres of pixels, neither antialiased nor rounded to bytes; grey is repeated."""
+    judge, grey = make_inception(published=True), make_pictures_like(3, 1)
+    got = judge.features(grey).double().numpy()
+    wanted = inception_features(copy.deepcopy(judge.network).double(), grey)
+    assert np.linalg.norm(got - wanted) <= 1e-5 * np.linalg.norm(wanted)
+    assert torch.equal(judge.features(grey.repeat(1, 3, 1, 1)), judge.features(grey))
+    padded = nn.functional.pad(grey, [2] * 4, value=255)
+    judge.border = 2
+    assert torch.equal(judge.features(padded), torch.from_numpy(got).float())
+
+
+def test_the_frechet_inception_distance_is_its_authors_formula() -> None:
+    """`scipy.linalg.sqrtm` of the product of the covariances of `numpy.cov`, which divides by N - 1. Features that are
+    the same in all pictures add nothing, and scipy's matrices are not singular without them.
+    """
+    linalg = pytest.importorskip("scipy.linalg")
+    judge, real, made = make_inception(published=True), make_pictures_like(150, 1), make_pictures_like(150, 2) // 2 + 60
+    metrics = JudgedMetrics(judge, 150)
+    metrics.update_from(real, made)
+    x, y = (judge.features(pictures).double().numpy() for pictures in (real, made))
+    constant = np.concatenate([x, y]).std(0) == 0
+    x, y = x[:, ~constant], y[:, ~constant]
+    assert x.shape[1] > 50
+    c1, c2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = linalg.sqrtm(c1 @ c2)
+    wanted = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(c1 + c2 - 2 * root.real)
+    found = metrics.compute()["feature_distance"]
+    assert found == pytest.approx(wanted, rel=1e-4)
+    divided_by_n = wanted - np.trace(c1 + c2 - 2 * root.real) / 150
+    assert found != pytest.approx(divided_by_n, rel=1e-4)
+
+
+def test_a_judge_keeps_float32_where_the_judged_network_computes_in_less() -> None:
+    judge, pictures = make_judge(), make_pictures_like(5, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, seen = judge.features(pictures), judge.recognise(pictures)
+    assert torch.equal(features, judge.features(pictures))
+    assert torch.equal(seen, judge.recognise(pictures))
+
+
+def test_so_many_training_pictures_are_held_against_as_were_asked_for() -> None:
+    task, splits = make_task(judged_training=9)
+    assert task.judge is not None
+    assert splits.train is not None
+    task.judge.most_training = 9
+    task.concludes = True
+    assert task.judge.training_places(splits.train).tolist() == [round(42 * i / 8) for i in range(9)]
+    metrics, _ = evaluate(task, splits, make_gan())
+    assert metrics["nearest_ratio"] > 0
+    assert len(task.judge.training_features(splits.train)) == 9
+
+
+def test_without_training_pictures_nobody_looks_for_copies(tmp_path: Path) -> None:
+    task, splits = make_task(judged_training=0)
+    task.concludes = True
+    metrics, table = evaluate(task, splits, make_gan())
+    assert "nearest_ratio" not in metrics
+    assert "feature_distance_of_training" not in table
+    shown = {path.name for _, path in task.pictures(make_gan(), splits, tmp_path)}
+    assert shown == {"generated.png", "real.png"}
 
 
 def test_merged_processes_equal_one() -> None:

@@ -19,6 +19,7 @@ from layerwise.core.config import Component
 from layerwise.core.console import Console
 from layerwise.core.errors import ConfigError, UnsupportedError
 from layerwise.data.download import alone, cache_folder
+from layerwise.interop import frechet_inception
 from layerwise.interop.layouts import recognise
 from layerwise.track import files
 from layerwise.track.run_directory import RunDirectory
@@ -47,10 +48,11 @@ def attach_judge(session: "Session", console: Console) -> None:
         source = trained_judge(asked, session.recipe.data, console)
     else:
         source = Path(asked).expanduser() if Path(asked).expanduser().exists() else asked
-    task.judge = _open(asked, source, task.border)
+    task.judge = _open(asked, source, task.border, max(1, task.config.judged_training))
     task.judge.network.to(session.device)
     session.choices["judge"] = task.judge.fingerprint
-    console.info(f"task.judge={asked}: fingerprint {task.judge.fingerprint}")
+    measure = "; feature_distance is the Frechet Inception distance" if task.judge.published else ""
+    console.info(f"task.judge={asked}: fingerprint {task.judge.fingerprint}{measure}")
 
 
 def trained_judge(recipe: str, data: Component | None, console: Console) -> Path:
@@ -111,12 +113,21 @@ def _train(recipe: str, overrides: Iterable[str], run: Path, console: Console) -
         raise UnsupportedError(f"task.judge={recipe}: its training ended with code {code}; see above, and {run}.")
 
 
-def _open(asked: str, source: str | Path, border: int) -> "Judge":
+def _open(asked: str, source: str | Path, border: int, most_training: int) -> "Judge":
+    import torch
+
     from layerwise.api.open import open_model
+    from layerwise.interop.weights import identified
     from layerwise.tasks.judge import Judge
     from layerwise.tasks.pictures import PictureTask
 
     try:
+        checkpoint = identified(recognise(source))
+        if checkpoint.model is None:
+            raise ConfigError(
+                "a bare weights file does not say its architecture. Make a directory of it: lw.save_pretrained("
+                f"lw.from_pretrained({asked!r}, model=NAME), DIRECTORY, 'torchvision')."
+            )
         network, task, tree = open_model(source)
     except ConfigError as error:
         recipes = ", ".join(name for name in discovery.recipe_modules() if name.startswith("judge_"))
@@ -124,7 +135,11 @@ def _open(asked: str, source: str | Path, border: int) -> "Judge":
     if not isinstance(task, PictureTask):
         raise UnsupportedError(f"task.judge={asked} is no picture classifier.")
     network.requires_grad_(False)
-    return Judge(network, task, asked, _fingerprint(source, tree), border)
+    published = checkpoint.layout is not None and checkpoint.layout.library == frechet_inception.LIBRARY
+    if published:
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fingerprint = _fingerprint(source, tree)
+    return Judge(network, task, asked, fingerprint, border, published=published, most_training=most_training)
 
 
 def _fingerprint(source: str | Path, tree: dict[str, Any]) -> str:

@@ -31,12 +31,14 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
     return float((mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross)
 
 
-def normal_of(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [D] and covariance [D, D] of points [N, D], divided by N, in float64."""
+def normal_of(points: Tensor, correction: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean [D] and covariance [D, D] of points [N, D], the latter divided by N - `correction` (at least 1), in
+    float64.
+    """
     points = points.double()
     mean = points.mean(0)
     centred = points - mean
-    return mean, centred.T @ centred / len(points)
+    return mean, centred.T @ centred / max(len(points) - correction, 1)
 
 
 def precision_and_recall(real: Tensor, made: Tensor, neighbours: int = 3) -> tuple[float, float]:

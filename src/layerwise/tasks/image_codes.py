@@ -40,13 +40,14 @@ class ImageCodesConfig:
 
     Args:
         seed: of the pictures that are drawn for evaluation and report.
-        evaluated, judge, judged: see `ImageGenerationConfig`.
+        evaluated, judge, judged, judged_training: see `ImageGenerationConfig`.
     """
 
     seed: NonNegativeInt = 0
     evaluated: PositiveInt | None = None
     judge: str | None = None
     judged: PositiveInt = 2000
+    judged_training: NonNegativeInt = 100_000
 
 
 class CodeMetrics(Accumulator):
@@ -111,6 +112,7 @@ class ImageCodes(ImageGeneration):
                 evaluated=config.evaluated,
                 judge=config.judge,
                 judged=config.judged,
+                judged_training=config.judged_training,
             )
         )
 

@@ -33,7 +33,7 @@ from layerwise.ops.samplers import SamplerConfig
 from layerwise.tasks.base import Accumulator, Batch, Task
 from layerwise.tasks.captions import Captions
 from layerwise.tasks.denoising import Conditions, DrawsBetween, PictureOptions, latent_noise, take_noise_away
-from layerwise.tasks.judge import Judge, JudgedMetrics, draw_distances, training_places
+from layerwise.tasks.judge import Judge, JudgedMetrics, draw_distances
 from layerwise.tasks.picture_grids import animate, chosen_evenly, enlarged, save_grid
 from layerwise.tasks.preprocessing import Normalise
 from layerwise.tasks.prompts import PromptMetrics, Prompts, choose_prompts, save_captioned
@@ -64,8 +64,10 @@ class ImageGenerationConfig:
         guidance: how strongly the condition counts then: 1 is the model's own prediction under it.
         evaluated: pictures made in an evaluation, by each process; None makes as many as there are real ones.
         judge: a classifier in whose features pictures are compared too: the name of a recipe (`judge_fashion`), which
-            is trained where it has not been yet, or a run or checkpoint of your own. None: no network judges.
+            is trained where it has not been yet, or a run or checkpoint of your own; with the weights of the Frechet
+            Inception distance `feature_distance` is that distance. None: no network judges.
         judged: pictures that it compares with as many real ones, at most. The last evaluation of a run makes no fewer.
+        judged_training: training pictures that it looks for copies among after the last step, evenly spaced; 0: none.
         prompts: training captions whose pictures the judge is asked about in that evaluation, where captions have
             kinds that it knows.
     """
@@ -79,6 +81,7 @@ class ImageGenerationConfig:
     evaluated: PositiveInt | None = None
     judge: str | None = None
     judged: PositiveInt = 2000
+    judged_training: NonNegativeInt = 100_000
     prompts: PositiveInt = 300
 
 
@@ -88,7 +91,7 @@ class GenerationMetrics(Accumulator):
     Pictures in [0, 1], averaged down to at most 1,024 values, are projected on the leading principal components of the
     real pictures of this very evaluation; the distance is taken there. No network judges, so the figure is
     deterministic and its space can be looked at: it sees shapes and brightness, not fine texture, and is not comparable
-    with distances in the features of an Inception network.
+    with the Frechet Inception distance, which is `feature_distance` by that network (`task.judge`).
     Moments are all that is kept: they add up over batches and processes.
 
     `diversity` is the generated pictures' total variance over that of the real ones: 1 is as varied, near 0 is
@@ -300,7 +303,8 @@ class ImageGeneration(Task):
         if config.judge is not None:
             if self.judge is None:
                 raise RuntimeError(f"task.judge={config.judge} is opened before pictures are evaluated")
-            self._judged = JudgedMetrics(self.judge, config.judged, self._training if self.concludes else None)
+            looks_for_copies = self.concludes and config.judged_training > 0
+            self._judged = JudgedMetrics(self.judge, config.judged, self._training if looks_for_copies else None)
             if most is not None and self.concludes:
                 most = max(most, config.judged)
         made = GenerationMetrics(config.components, config.seed, self._lowest, self._draw_like, most, self._judged)
@@ -519,11 +523,11 @@ class ImageGeneration(Task):
     def _pictures_of_copies(self, made: Tensor, splits: Splits | None, folder: Path) -> list[tuple[str, Path]]:
         """Samples beside the training pictures nearest to them in the judge's features, and how near they are."""
         train = splits and splits.train
-        if self.judge is None or not train:
+        if self.judge is None or not train or self.config.judged_training == 0:
             return []
         distances, places = nearest_points(self.judge.features(made), self.judge.training_features(train))
         first = distances.argsort(stable=True)[:_PAIRS]
-        near = train.collate(training_places(train)[places[first]])["image"]
+        near = train.collate(self.judge.training_places(train)[places[first]])["image"]
         pairs, path = torch.stack([made[first], near], dim=1).flatten(0, 1), folder / "nearest_training.png"
         save_grid(enlarged(pairs), path, columns=_PAIRS_A_ROW * 2)
         caption = (

@@ -3,11 +3,15 @@
 What is compared is what a person would see: pictures as bytes, brought to the size and channels that the classifier was
 trained on.
 
+The network of the Frechet Inception distance has a published definition of its own: M. Heusel et al., "GANs trained by
+a two time-scale update rule converge to a local Nash equilibrium", 2017, https://arxiv.org/abs/1706.08500, and its
+authors' code. Pictures are resized as numbers, and covariances are divided by N - 1.
+
 Shapes: B pictures, D features.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from layerwise.tasks.pictures import PictureTask
 
 NEIGHBOURS = 3  # of precision and recall, as in Kynkaanniemi et al. (2019)
 _AT_ONCE = 256  # pictures looked at
-_MOST_TRAINING = 100_000  # training pictures that samples are held against, evenly spaced
+_INCEPTION_SIDE, _INCEPTION_AT_ONCE = 299, 32  # of the Frechet Inception distance
 _LUMA = (0.299, 0.587, 0.114)  # grey of colours, ITU-R BT.601
 
 
@@ -36,13 +40,27 @@ class Judge:
         name: how a person asked for it.
         fingerprint: hash of its weights and of how it was trained.
         border: pixels on every side of the pictures to be judged that are padding, and are cut off first.
+        published: the network is that of the Frechet Inception distance, and all is done as published for it.
+        most_training: training pictures that samples are held against, evenly spaced.
 
     Raises:
         UnsupportedError: the network has no features.
     """
 
-    def __init__(self, network: nn.Module, task: PictureTask, name: str, fingerprint: str, border: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        task: PictureTask,
+        name: str,
+        fingerprint: str,
+        border: int = 0,
+        *,
+        published: bool = False,
+        most_training: int = 100_000,
+    ) -> None:
         self.network, self.task, self.name, self.fingerprint, self.border = network, task, name, fingerprint, border
+        self.published, self.most_training = published, most_training
+        self._at_once = _INCEPTION_AT_ONCE if published else _AT_ONCE
         self._eye = require(network, Features, f"task.judge={name}")
         self._real: dict[bytes, Tensor] = {}
         self._training: Tensor | None = None
@@ -50,11 +68,16 @@ class Judge:
     @torch.no_grad()
     def features(self, pictures: Tensor) -> Tensor:
         """float32 [B, D] on the CPU, of uint8 pictures [B, C, H, W] of any size, with one or three channels."""
-        like, found = next(self.network.parameters()), []
-        for part in pictures.split(_AT_ONCE):
-            x = self._eye.forward_features(self.task.preprocessing()(self._fitted(part)).to(like.device, like.dtype))
+        found: list[Tensor] = []
+        for inputs in self._inputs(pictures):
+            with torch.autocast(inputs.device.type, enabled=False):  # whatever precision the judged network has
+                x = self._eye.forward_features(inputs)
             found.append((x.mean(1) if x.dim() == 3 else x).flatten(1).float().cpu())
         return torch.cat(found)
+
+    def normal(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [D] and covariance [D, D] of features [B, D], float64."""
+        return normal_of(features, correction=1 if self.published else 0)
 
     @property
     def class_names(self) -> list[str]:
@@ -64,10 +87,10 @@ class Judge:
     @torch.no_grad()
     def recognise(self, pictures: Tensor) -> Tensor:
         """The likeliest class, int64 [B], place in `class_names`, of uint8 pictures [B, C, H, W]."""
-        like, found = next(self.network.parameters()), []
-        for part in pictures.split(_AT_ONCE):
-            x = self.task.preprocessing()(self._fitted(part)).to(like.device, like.dtype)
-            found.append(self.network(x).argmax(1).cpu())
+        found: list[Tensor] = []
+        for inputs in self._inputs(pictures):
+            with torch.autocast(inputs.device.type, enabled=False):
+                found.append(self.network(inputs).argmax(1).cpu())
         return torch.cat(found)
 
     def real_features(self, pictures: Tensor) -> Tensor:
@@ -77,15 +100,28 @@ class Judge:
             self._real[key] = self.features(pictures)
         return self._real[key]
 
+    def training_places(self, examples: Examples) -> Tensor:
+        """Places of the training pictures that samples are held against, int64 [at most `most_training`]."""
+        count = min(len(examples), self.most_training)
+        return torch.linspace(0, len(examples) - 1, count, dtype=torch.float64).round().long()
+
     def training_features(self, examples: Examples) -> Tensor:
         """`features` of `training_places(examples)`, computed once: a run has one training part."""
         if self._training is None:
-            parts = training_places(examples).split(_AT_ONCE)
+            parts = self.training_places(examples).split(_AT_ONCE)
             self._training = torch.cat([self.features(examples.collate(ids)["image"]) for ids in parts])
         return self._training
 
-    def _fitted(self, pictures: Tensor) -> Tensor:
-        """uint8 at the classifier's size and channels."""
+    def _inputs(self, pictures: Tensor) -> Iterator[Tensor]:
+        """What the network takes, some pictures at a time."""
+        like = next(self.network.parameters())
+        for part in pictures.split(self._at_once):
+            shown = self._shown(part)
+            inputs = inception_inputs(shown) if self.published else self.task.preprocessing()(self._resized(shown))
+            yield inputs.to(like.device, like.dtype)
+
+    def _shown(self, pictures: Tensor) -> Tensor:
+        """uint8 without padding, with the classifier's channels."""
         if self.border:
             pictures = pictures[..., self.border : -self.border, self.border : -self.border]
         if pictures.shape[1] == 3 and self.task.channels == 1:
@@ -93,6 +129,10 @@ class Judge:
             pictures = (pictures.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
         elif pictures.shape[1] == 1 and self.task.channels == 3:
             pictures = pictures.expand(-1, 3, -1, -1)
+        return pictures
+
+    def _resized(self, pictures: Tensor) -> Tensor:
+        """uint8 at the classifier's size."""
         if list(pictures.shape[2:]) != list(self.task.image_size):
             size = tuple(self.task.image_size)
             resized = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True, align_corners=False)
@@ -100,10 +140,18 @@ class Judge:
         return pictures
 
 
-def training_places(examples: Examples) -> Tensor:
-    """Places of the training pictures that samples are held against, int64 [at most 100,000]."""
-    count = min(len(examples), _MOST_TRAINING)
-    return torch.linspace(0, len(examples) - 1, count, dtype=torch.float64).round().long()
+def inception_inputs(pictures: Tensor) -> Tensor:
+    """Pictures as the network of the Frechet Inception distance takes them: resized as numbers in [0, 1], bilinearly
+    and without antialiasing, then brought to [-1, 1].
+
+    Args:
+        pictures: uint8 [B, 3, H, W].
+
+    Returns:
+        float32 [B, 3, 299, 299].
+    """
+    size = _INCEPTION_SIDE, _INCEPTION_SIDE
+    return 2 * F.interpolate(pictures.float() / 255, size, mode="bilinear", align_corners=False) - 1
 
 
 class JudgedMetrics(Accumulator):
@@ -146,7 +194,7 @@ class JudgedMetrics(Accumulator):
         if not self.rows:
             return {}
         real, made = self.rows["real"], self.rows["made"]
-        found = {"feature_distance": frechet_distance(*normal_of(real), *normal_of(made))}
+        found = {"feature_distance": frechet_distance(*self.judge.normal(real), *self.judge.normal(made))}
         if len(real) > NEIGHBOURS:
             found["precision"], found["recall"] = precision_and_recall(real, made, NEIGHBOURS)
         if (distances := self.nearest()) is not None:
@@ -167,7 +215,7 @@ class JudgedMetrics(Accumulator):
         if self.training is not None and count:
             held = self.judge.training_features(self.training)
             some = held[torch.linspace(0, len(held) - 1, min(count, len(held)), dtype=torch.float64).round().long()]
-            distance = frechet_distance(*normal_of(self.rows["real"]), *normal_of(some))
+            distance = frechet_distance(*self.judge.normal(self.rows["real"]), *self.judge.normal(some))
             floor = {"feature_distance_of_training": distance}
         return {
             **floor,

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layerwise.core.errors import ConfigError
@@ -46,8 +44,8 @@ def reference(torchvision: ModuleType, **options: Any) -> nn.Module:
 @pytest.mark.parametrize(
     ("auxiliary", "dtype", "sizes"),
     [
-        (False, torch.float32, [(79, 97), (101, 75)]),
-        (False, torch.float64, [(83, 91)]),
+        (False, torch.float32, [(107, 143), (139, 75)]),
+        (False, torch.float64, [(111, 107)]),
         (True, torch.float32, [(299, 311)]),
         pytest.param(True, torch.float64, [(301, 299)], marks=pytest.mark.slow),
     ],
@@ -88,44 +86,18 @@ def test_the_auxiliary_head_equals_torchvisions(
     compare(ours, theirs, 768, [(17, 17), (18, 21)], dtype)
 
 
-def as_of_2015(torchvision: ModuleType, network: nn.Module) -> nn.Module:
-    """torchvision's network with the pools of TensorFlow's graph in its blocks A, C and E."""
-    inception, plain = torchvision.models.inception, F.avg_pool2d
-
-    def average(x: Tensor, **_: Any) -> Tensor:
-        return plain(x, 3, stride=1, padding=1, count_include_pad=False)
-
-    def maximum(x: Tensor, **_: Any) -> Tensor:
-        return F.max_pool2d(x, 3, stride=1, padding=1)
-
-    def exchange(block: Any, pool: Callable[..., Tensor]) -> None:
-        branches = block._forward
-
-        def forward(x: Tensor) -> list[Tensor]:
-            with mock.patch.object(inception.F, "avg_pool2d", pool):
-                return branches(x)
-
-        block._forward = forward
-
-    for block in network.modules():
-        if isinstance(block, inception.InceptionA | inception.InceptionC | inception.InceptionE):
-            exchange(block, maximum if block is network.Mixed_7c else average)
-    return network
-
-
 @pytest.mark.parametrize(
     ("dtype", "sizes"),
-    [(torch.float32, [(79, 97), (101, 75)]), (torch.float64, [(83, 91)])],
+    [(torch.float32, [(107, 143), (139, 75)]), (torch.float64, [(111, 107)])],
     ids=["float32", "float64"],
 )
 def test_the_form_of_the_frechet_distance_equals_torchvisions_with_other_pools(
-    torchvision: ModuleType, compare: Callable[..., None], dtype: torch.dtype, sizes: list[tuple[int, int]]
+    inception_of_2015: Callable[[], nn.Module],
+    compare: Callable[..., None],
+    dtype: torch.dtype,
+    sizes: list[tuple[int, int]],
 ) -> None:
-    def theirs() -> nn.Module:
-        made = torchvision.models.Inception3(num_classes=1008, aux_logits=False, init_weights=False, dropout=0.0)
-        return Results(as_of_2015(torchvision, made))
-
-    compare(lambda: built("inception_v3-fid", dropout=0.0), theirs, 3, sizes, dtype)
+    compare(lambda: built("inception_v3-fid", dropout=0.0), lambda: Results(inception_of_2015()), 3, sizes, dtype)
 
 
 def test_parameters_are_as_published_and_named_as_in_torchvision(torchvision: ModuleType) -> None:
