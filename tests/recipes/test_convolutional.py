@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "alexnet": {"model.channels": [16, 24, 32, 32, 16], "model.hidden": 64, "optimizer.lr": 2e-3},
     "vgg": {"model.depths": [1, 1, 1, 1, 1], "model.widths": [8, 16, 16, 32, 32], "model.hidden": 64},
     "googlenet": {"model.stem": [16, 16, 24], "model.inceptions": [[8, 8, 16, 4, 8, 8]] * 9},
+    "inception_v3": {"model.width": 1 / 16, "model.dropout": 0.0, "data.size": [80, 80], "max_steps": 100},
     "resnet": {"model.depths": [1, 1, 1, 1], "model.widths": [8, 16, 16, 32]},
     "efficientnet": {"model.width": 0.25, "model.depth": 0.25, "model.drop_path": 0.0, "max_steps": 120},
 }
@@ -37,7 +38,9 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(
+    "family", [pytest.param(n, marks=pytest.mark.slow if n == "inception_v3" else ()) for n in SMALL]
+)
 def test_a_family_learns_a_folder_of_pictures(family: str, stripes: Path) -> None:
     overrides = {
         "data.root": str(stripes), "data.test": 0.25, "max_steps": 60, "batch_size": 16,
@@ -73,7 +76,8 @@ def test_resnet_20_reaches_its_figure_on_fashion(datasets_folder: Path, monkeypa
     ("preset", "data"),
     [
         ("resnet18", "image_folder"), ("resnet50", "image_folder"), ("vgg16", "image_folder"),
-        ("alexnet-2012", "image_folder"), ("googlenet", "image_folder"), ("tf_efficientnet_b3", "image_folder"),
+        ("alexnet-2012", "image_folder"), ("googlenet", "image_folder"), ("inception_v3", "image_folder"),
+        ("tf_efficientnet_b3", "image_folder"),
         ("resnet20_cifar", "fashion_mnist"),
     ],
 )  # fmt: skip

@@ -44,6 +44,13 @@ def googlenet() -> Recipe:
     return _on_a_folder("googlenet", lr=1e-3)
 
 
+def inception_v3() -> Recipe:
+    """Inception v3 with its auxiliary head on a folder of class folders, `data.root=./photos data.size=96` or larger;
+    weights best on validation.
+    """
+    return _on_a_folder("inception_v3", lr=1e-3)
+
+
 def resnet() -> Recipe:
     """ResNet-18 on a folder of class folders, `data.root=./photos`; weights best on validation."""
     return _on_a_folder("resnet18", lr=1e-3)

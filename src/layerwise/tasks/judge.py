@@ -3,9 +3,9 @@
 What is compared is what a person would see: pictures as bytes, brought to the size and channels that the classifier was
 trained on.
 
-The network of the Frechet Inception distance has a published definition of its own: M. Heusel et al., "GANs trained by
-a two time-scale update rule converge to a local Nash equilibrium", 2017, https://arxiv.org/abs/1706.08500, and its
-authors' code. Pictures are resized as numbers, and covariances are divided by N - 1.
+The Frechet Inception distance has a published definition of its own: M. Heusel et al., "GANs trained by a two
+time-scale update rule converge to a local Nash equilibrium", 2017, https://arxiv.org/abs/1706.08500, as pytorch-fid
+(M. Seitzer, 2020) computes it. Pictures are resized as numbers, and covariances are divided by N - 1.
 
 Shapes: B pictures, D features.
 """
