@@ -101,6 +101,14 @@ def adagrad(w: float, g: float, s: dict[str, float], t: int, lr: float, wd: floa
     return w - lr / (1 + (t - 1) * 0.1) * g / (math.sqrt(s["v"]) + 1e-10)
 
 
+def adadelta(w: float, g: float, s: dict[str, float], t: int, lr: float, wd: float) -> float:
+    g = g + wd * w
+    s["v"] = 0.95 * s.get("v", 0.0) + 0.05 * g * g
+    update = math.sqrt(s.get("d", 0.0) + 1e-6) / math.sqrt(s["v"] + 1e-6) * g
+    s["d"] = 0.95 * s.get("d", 0.0) + 0.05 * update * update
+    return w - lr * update
+
+
 def lion(w: float, g: float, s: dict[str, float], t: int, lr: float, wd: float) -> float:
     m = s.get("m", 0.0)
     direction = 0.9 * m + 0.1 * g
@@ -117,6 +125,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[..., float], tuple[str, ...
     "RMSprop": ("RMSprop", {}, rmsprop, ("foreach", "loop")),
     "RMSprop centered": ("RMSprop", {"centered": True, "momentum": 0.8}, rmsprop_centered, ("foreach", "loop")),
     "Adagrad": ("Adagrad", {"initial_accumulator": 0.5, "lr_decay": 0.1}, adagrad, ("fused", "foreach", "loop")),
+    "Adadelta": ("Adadelta", {"rho": 0.95}, adadelta, ("foreach", "loop")),
     "Lion": ("Lion", {"lr": 0.01}, lion, ()),
 }
 VARIANTS = [(case, form) for case, (_, _, _, forms) in CASES.items() for form in (*forms, "auto")]

@@ -89,6 +89,12 @@ def test_wsd_equals_its_closed_form(shape: str, fall: Callable[[float], float]) 
     assert ours("wsd", warmup_steps=5, decay_epochs=2, shape=shape, final=0.1) == pytest.approx(expected, rel=1e-12)
 
 
+def test_inverse_root_is_equation_3_of_the_transformers_paper() -> None:
+    """`d^-0.5 min(s^-0.5, s w^-1.5)` at steps s = 1, 2, ..., over its peak `(d w)^-0.5`."""
+    wanted = [min(s**-0.5, s * 8**-1.5) / 8**-0.5 for s in range(1, TOTAL + 1)]
+    assert ours("inverse_sqrt", total=None, warmup_steps=8) == pytest.approx(wanted, rel=1e-12)
+
+
 def test_wsd_decays_over_a_fifth_unless_told_otherwise() -> None:
     factors = ours("wsd")
     assert factors[:41] == [1.0] * 41

@@ -2,7 +2,8 @@
 
 Step, cosine (Loshchilov, Hutter, "SGDR", 2017, https://arxiv.org/abs/1608.03983), one-cycle (Smith, Topin,
 "Super-Convergence", 2017, https://arxiv.org/abs/1708.07120), warm-up-stable-decay (Hu et al., "MiniCPM", 2024,
-https://arxiv.org/abs/2404.06395; shape "sqrt": Hagele et al., 2024, https://arxiv.org/abs/2405.18392).
+https://arxiv.org/abs/2404.06395; shape "sqrt": Hagele et al., 2024, https://arxiv.org/abs/2405.18392), inverse root
+(Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 3).
 
 Steps count from 0. With w steps of warm-up, step t < w has the factor (t + 1) / w and step w is the first of the
 schedule proper. A schedule that ends at the fraction `final` would reach it at step `total_steps`, one past the last,
@@ -120,6 +121,15 @@ class WSDConfig(ConstantConfig):
         self.check_one_length("decay")
 
 
+@dataclass(frozen=True, kw_only=True)
+class InverseSqrtConfig(ConstantConfig):
+    """A fall with the root of the number of steps, from the full rate at the end of the warm-up.
+
+    Vaswani et al. write the rate as `d_model^-0.5 min(s^-0.5, s warmup^-1.5)`: here `lr` is its peak,
+    `(d_model warmup)^-0.5`.
+    """
+
+
 def _needed(value: int | None, schedule: str, what: str) -> int:
     if value is None:
         remedy = "Set epochs or max_steps." if what == "the number of steps" else "Give steps instead."
@@ -199,6 +209,17 @@ class Cosine(Constant):
         return self.config.final + (1.0 - self.config.final) * _cosine(progress)
 
 
+class InverseSqrt(Constant):
+    """`sqrt(w / (t + 1))` after w steps of warm-up; w counts as one where there is none."""
+
+    name = "inverse_sqrt"
+    config: InverseSqrtConfig
+
+    def after_warmup(self, step: int, warmup: int, total_steps: int | None, steps_per_epoch: int | None) -> float:
+        """Factor at a step that is not in the warm-up."""
+        return math.sqrt(max(warmup, 1) / (step + 1))
+
+
 class StepDecay(Constant):
     """`gamma ** n` after n milestones."""
 
@@ -255,6 +276,7 @@ SCHEDULES = {
     "constant": ConstantConfig(),
     "linear": LinearConfig(),
     "cosine": CosineConfig(),
+    "inverse_sqrt": InverseSqrtConfig(),
     "step": StepDecayConfig(),
     "one_cycle": OneCycleConfig(),
     "wsd": WSDConfig(),

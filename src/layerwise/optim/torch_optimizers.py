@@ -1,7 +1,8 @@
 """torch's optimisers under their usual names, fused where that exists.
 
 SGD with momentum (Polyak, 1964; Nesterov, 1983), Adagrad (Duchi, Hazan, Singer, 2011,
-https://jmlr.org/papers/v12/duchi11a.html), RMSprop (Tieleman, Hinton, 2012, lecture 6e), Adam (Kingma, Ba, 2015,
+https://jmlr.org/papers/v12/duchi11a.html), Adadelta (Zeiler, 2012, https://arxiv.org/abs/1212.5701), RMSprop
+(Tieleman, Hinton, 2012, lecture 6e), Adam (Kingma, Ba, 2015,
 https://arxiv.org/abs/1412.6980) and AdamW (Loshchilov, Hutter, 2019, https://arxiv.org/abs/1711.05101). Each is built
 as `X(config, groups)` from the groups of `optim.groups.parameter_groups`; its attribute `implementation` says which
 form of the step runs.
@@ -132,6 +133,25 @@ class AdagradConfig:
     implementation: Literal["auto", "fused", "foreach", "loop"] = "auto"
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdadeltaConfig:
+    """Adadelta: the gradient times the root of the running square of past updates, over that of gradients.
+
+    Args:
+        lr: factor of the update, 1 in the paper.
+        rho: share of both running squares kept a step.
+        eps: added under both roots.
+        weight_decay: L2 penalty added to the gradient.
+        implementation: form of the step; there is no fused one.
+    """
+
+    lr: PositiveFloat = 1.0
+    rho: Probability = 0.9
+    eps: PositiveFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.0
+    implementation: Literal["auto", "foreach", "loop"] = "auto"
+
+
 def _prepared(
     config: Any, groups: Sequence[Group], fused_devices: tuple[str, ...]
 ) -> tuple[list[Group], str, dict[str, bool]]:
@@ -223,10 +243,23 @@ class Adagrad(torch.optim.Adagrad):
         return ("step", "sum")
 
 
+class Adadelta(torch.optim.Adadelta):
+    """`v = rho v + (1 - rho) g^2; u = g sqrt(d + eps) / sqrt(v + eps); d = rho d + (1 - rho) u^2; w -= lr u`."""
+
+    def __init__(self, config: AdadeltaConfig, groups: Sequence[Group]) -> None:
+        merged, self.implementation, flags = _prepared(config, groups, ())
+        super().__init__(merged, lr=config.lr, rho=config.rho, eps=config.eps, foreach=flags["foreach"])
+
+    def state_keys(self, group: Group) -> tuple[str, ...]:
+        """Names of a parameter's state entries once it was updated."""
+        return ("step", "square_avg", "acc_delta")
+
+
 OPTIMIZERS = {
     "SGD": SGDConfig(),
     "Adam": AdamConfig(),
     "AdamW": AdamWConfig(),
     "RMSprop": RMSpropConfig(),
     "Adagrad": AdagradConfig(),
+    "Adadelta": AdadeltaConfig(),
 }

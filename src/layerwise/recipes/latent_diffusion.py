@@ -77,3 +77,41 @@ def _autoencoder(*, epochs: float) -> Stage:
         batch_size=16,
         freeze=("unet.*", "text_encoder.*"),
     )
+
+
+def latent_diffusion_paper() -> Recipe:
+    """The published text-to-picture model on pictures with captions, `data.root=./laion`: an autoencoder that shrinks
+    sides eightfold, then 390,000 steps of 680 pictures of 256 x 256 at 1e-4, network and text encoder together. The
+    paper's text encoder is a transformer of 32 layers; here it has the size of Stable Diffusion's.
+    """
+    return Recipe(
+        task=component("image_generation", condition="caption", sampler={"steps": 250, "eta": 1.0}, guidance=1.5),
+        model=component("stable-diffusion-1"),
+        data=component("pictures", size=256),
+        objective=component(
+            "denoising", process={"schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+        ),
+        optimizer=component("AdamW", lr=1e-4),
+        stages=(
+            Stage(
+                name="autoencoder",
+                objective=component(
+                    "kl_autoencoding",
+                    kl_weight=1e-6,
+                    perceptual_weight=1.0,
+                    adversarial_weight=0.5,
+                    start_step=50_000,
+                    discriminator_width=64,
+                    discriminator_levels=3,
+                ),
+                optimizer=component("Adam", lr=12 * 4.5e-6, beta1=0.5, beta2=0.9),
+                max_steps=250_000,
+                batch_size=12,
+                freeze=("unet.*", "text_encoder.*"),
+            ),
+            Stage(name="diffusion", max_steps=390_000, freeze=("vae.*",)),
+        ),
+        batch_size=680,
+        ema=EMA(decay=0.9999, parameters=("unet.*", "text_encoder.*")),
+        eval=Eval(every_epochs=None, monitor="last"),
+    )

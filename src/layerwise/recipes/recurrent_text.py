@@ -34,3 +34,21 @@ def lstm_wikitext2() -> Recipe:
         clip=1.0,
         eval=Eval(every_epochs=1),
     )
+
+
+def lstm_words_paper() -> Recipe:
+    """The published medium LSTM of Zaremba, Sutskever and Vinyals (2014, arXiv:1409.2329) on Penn Treebank's words,
+    `data.root=./ptb`: 650 units, rate 1 that falls by 1.2 in every pass from the seventh on, 39 passes. The paper draws
+    weights from [-0.05, 0.05].
+    """
+    return Recipe(
+        task=component("language_modelling", tokenizer="words", min_count=1, seq_len=35),
+        model=component("lstm-word-medium", vocab_size=None),
+        data=component("text"),
+        objective=component("truncated_bptt"),
+        optimizer=component("SGD", lr=1.0, momentum=0.0),
+        schedule=component("step", milestones=[float(epoch) for epoch in range(6, 39)], gamma=1 / 1.2),
+        epochs=39,
+        batch_size=20,
+        clip=5.0,
+    )

@@ -52,3 +52,41 @@ def translation_fine_tuning() -> Recipe:
         clip=1.0,
         eval=Eval(batch_size=64),
     )
+
+
+# --------------------------------------------------------------------------------------------------------- as published
+
+
+def transformer_paper() -> Recipe:
+    """The published base model on WMT 2014, `data.source=train.en data.target=train.de`: 100,000 steps of about 25,000
+    tokens a side, which 900 pairs have. The paper averages the last five checkpoints.
+    """
+    warmup = 4000
+    return Recipe(
+        task=component("translation", vocab_size=37_000, max_tokens=256, beams=4, length_penalty=0.6),
+        model=component("transformer-base"),
+        data=component("parallel_text"),
+        objective=component("autoregressive", label_smoothing=0.1),
+        optimizer=component("Adam", lr=(512 * warmup) ** -0.5, beta2=0.98, eps=1e-9),
+        schedule=component("inverse_sqrt", warmup_steps=warmup),
+        max_steps=100_000,
+        batch_size=900,
+        eval=Eval(every_epochs=None, every_steps=10_000, monitor="last"),
+    )
+
+
+def seq2seq_paper() -> Recipe:
+    """The published RNNsearch-50 on WMT 2014, `data.source=train.en data.target=train.fr`: Adadelta, 288,000 steps of
+    80 pairs. The paper has the 30,000 most frequent words of each side, here it is as many subwords of both.
+    """
+    return Recipe(
+        task=component("translation", vocab_size=30_000, max_tokens=50),
+        model=component("seq2seq-bahdanau", d_model=620, hidden_size=1000, dropout=0.0),
+        data=component("parallel_text"),
+        objective=component("autoregressive"),
+        optimizer=component("Adadelta", rho=0.95, eps=1e-6),
+        max_steps=288_000,
+        batch_size=80,
+        clip=1.0,
+        eval=Eval(every_epochs=None, every_steps=10_000),
+    )

@@ -56,3 +56,21 @@ def vae_fashion() -> Recipe:
         batch_size=128,
         eval=Eval(every_epochs=5, monitor="last"),
     )
+
+
+def vae_mnist_paper() -> Recipe:
+    """The published setting of Burda et al. (2016) for one stochastic layer: Adam, 3^i passes at 0.001 / 10^(i / 7) for
+    i = 0 ... 7, 3,280 in all, batches of 20.
+    """
+    ends = [float(sum(3**j for j in range(i + 1))) for i in range(7)]
+    return Recipe(
+        task=component("image_density", binarise="sampled"),
+        model=component("vae"),
+        data=component("mnist", val=0.01, augment=[component("binarise")]),
+        objective=component("variational"),
+        optimizer=component("Adam", lr=1e-3, eps=1e-4),
+        schedule=component("step", milestones=ends, gamma=10 ** (-1 / 7)),
+        epochs=3280,
+        batch_size=20,
+        eval=Eval(every_epochs=100, monitor="last"),
+    )

@@ -27,3 +27,35 @@ def vqvae_fashion() -> Recipe:
         clip=1.0,
         eval=Eval(every_epochs=None, monitor="last"),
     )
+
+
+def vq_vae_paper() -> Recipe:
+    """The published setting for ImageNet's pictures, `data.root=./imagenet`: 128 x 128 pixels, 32 x 32 of 512 codes,
+    250,000 steps of 128 pictures at 2e-4. The paper's prior is a PixelCNN; here a transformer, whose size and length of
+    training are not published.
+    """
+    return Recipe(
+        task=component("image_codes"),
+        model=component(
+            "vq-vae",
+            hidden_channels=256,
+            residual_channels=256,
+            codebook_size=512,
+            entry_size=64,
+            prior={"d_model": 512, "num_layers": 12, "num_heads": 8},
+        ),
+        data=component("pictures", size=128),
+        objective=component("vector_quantisation", commitment=0.25),
+        optimizer=component("Adam", lr=2e-4),
+        stages=(
+            Stage(name="codes", max_steps=250_000, freeze=("prior.*",)),
+            Stage(
+                name="prior",
+                objective=component("code_prior"),
+                max_steps=250_000,
+                freeze=("encoder.*", "decoder.*"),
+            ),
+        ),
+        batch_size=128,
+        eval=Eval(every_epochs=None, monitor="last"),
+    )
