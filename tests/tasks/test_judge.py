@@ -69,6 +69,16 @@ def test_other_sizes_and_channels_are_brought_to_the_classifiers() -> None:
     assert torch.equal(make_judge().features(doubled), make_judge().features(doubled[:, :, :SIZE, :SIZE]))
 
 
+def test_large_pictures_are_looked_at_a_few_at_a_time() -> None:
+    """As many pixels as 256 pictures of 128 x 128, and one picture in any case."""
+    judge = make_inception(published=True)
+    seen: list[int] = []
+    judge.network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    judge.recognise(make_pictures_like(60, 1))
+    assert seen == [4_194_304 // 299**2, 60 - 4_194_304 // 299**2]
+    assert make_judge()._at_once == 256
+
+
 def test_a_network_without_features_cannot_judge() -> None:
     task = make_judge().task
     with pytest.raises(UnsupportedError, match=r"task\.judge=mine.*forward_features"):

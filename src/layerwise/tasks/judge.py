@@ -11,6 +11,7 @@ Shapes: B pictures, D features.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from layerwise.tasks.base import Accumulator, Batch
 from layerwise.tasks.pictures import PictureTask
 
 NEIGHBOURS = 3  # of precision and recall, as in Kynkaanniemi et al. (2019)
-_AT_ONCE = 256  # pictures looked at
-_INCEPTION_SIDE, _INCEPTION_AT_ONCE = 299, 32  # of the Frechet Inception distance
+_AT_ONCE, _MOST_PIXELS = 256, 1 << 22  # pictures looked at, and pixels of them in all
+_INCEPTION_SIDE = 299  # of the Frechet Inception distance
 _LUMA = (0.299, 0.587, 0.114)  # grey of colours, ITU-R BT.601
 
 
@@ -60,7 +61,8 @@ class Judge:
     ) -> None:
         self.network, self.task, self.name, self.fingerprint, self.border = network, task, name, fingerprint, border
         self.published, self.most_training = published, most_training
-        self._at_once = _INCEPTION_AT_ONCE if published else _AT_ONCE
+        size = (_INCEPTION_SIDE, _INCEPTION_SIDE) if published else task.image_size
+        self._at_once = max(1, min(_AT_ONCE, _MOST_PIXELS // math.prod(size)))
         self._eye = require(network, Features, f"task.judge={name}")
         self._real: dict[bytes, Tensor] = {}
         self._training: Tensor | None = None
