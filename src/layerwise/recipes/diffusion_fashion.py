@@ -43,7 +43,7 @@ def flow_fashion() -> Recipe:
 
 def dit_fashion() -> Recipe:
     """A transformer over 4 x 4 patches by flow matching, 25 Euler steps."""
-    return _of_classes("dit-mini", component("flow_matching", times="logit_normal"), "flow_euler", steps=25, epochs=5)
+    return _of_classes("dit-mini", component("flow_matching", times="logit_normal"), "flow_euler", steps=25, epochs=3)
 
 
 # --------------------------------------------------------------------------------------------------------- as published
