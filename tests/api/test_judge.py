@@ -111,9 +111,10 @@ def test_a_recipe_is_trained_once_on_the_data_at_hand(tmp_path: Path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked: list[list[str]] = []
 
-    def stand_in(recipe: str, overrides: list[str], run: Path, console: Console) -> None:
+    def stand_in(recipe: str, overrides: list[str], run: Path, console: Console) -> int:
         asked.append([recipe, *overrides])
         train_judge(run)
+        return 0
 
     monkeypatch.setattr(api, "_train", stand_in)
     data = parse_component("data", component("fashion_mnist", root=str(tmp_path)), "data")
@@ -121,6 +122,37 @@ def test_a_recipe_is_trained_once_on_the_data_at_hand(tmp_path: Path, monkeypatc
     assert api.trained_judge("judge_fashion", data, QUIET) == first
     assert asked == [["judge_fashion", f"data.root={tmp_path.resolve()}"]]
     assert first.parent == tmp_path / "cache" / "layerwise" / "judges"
+
+
+@pytest.mark.parametrize("code", [3, 75])
+def test_what_was_begun_and_cannot_go_on_is_trained_anew_but_not_what_was_stopped(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = parse_component("data", component("fashion_mnist", root=str(tmp_path)), "data")
+
+    def interrupted(recipe: str, overrides: list[str], run: Path, console: Console) -> int:
+        train_judge(run)
+        status = run / "status.json"
+        status.write_text(json.dumps({**json.loads(status.read_text()), "status": "stopped"}))
+        return 75
+
+    monkeypatch.setattr(api, "_train", interrupted)
+    with pytest.raises(UnsupportedError, match="code 75"):
+        api.trained_judge("judge_fashion", data, QUIET)
+
+    def refuses(recipe: str, overrides: list[str], run: Path, console: Console) -> int:
+        if run.exists():
+            return code
+        train_judge(run)
+        return 0
+
+    monkeypatch.setattr(api, "_train", refuses)
+    if code == 75:
+        with pytest.raises(UnsupportedError, match="code 75"):
+            api.trained_judge("judge_fashion", data, QUIET)
+    else:
+        assert (api.trained_judge("judge_fashion", data, QUIET) / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ other. It is trained in a process of its own with one thread, so that nothing of
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from layerwise.api.configure import configure
 from layerwise.core import discovery
 from layerwise.core.config import Component
 from layerwise.core.console import Console
-from layerwise.core.errors import ConfigError, UnsupportedError
+from layerwise.core.errors import EXIT_CANNOT, EXIT_WRONG, ConfigError, UnsupportedError
 from layerwise.data.download import alone, cache_folder
 from layerwise.interop import frechet_inception
 from layerwise.interop.layouts import recognise
@@ -81,7 +82,17 @@ def trained_judge(recipe: str, data: Component | None, console: Console) -> Path
         if not _finished(run):
             console.info(f"task.judge={recipe}: trained first, in a few minutes, and kept in {run.path}")
             root = getattr(data.config, "root", None)
-            _train(recipe, [f"data.root={Path(root).expanduser().resolve()}"] if root else [], run.path, console)
+            overrides = [f"data.root={Path(root).expanduser().resolve()}"] if root else []
+            begun = run.exists()
+            code = _train(recipe, overrides, run.path, console)
+            if begun and code in (EXIT_WRONG, EXIT_CANNOT):  # damaged, or begun by another version
+                console.info(f"task.judge={recipe}: trained anew, what had been begun cannot go on.")
+                shutil.rmtree(run.path)
+                code = _train(recipe, overrides, run.path, console)
+            if code:
+                raise UnsupportedError(
+                    f"task.judge={recipe}: its training ended with code {code}; see above, and {run.path}."
+                )
             if not _finished(run):
                 raise UnsupportedError(f"task.judge={recipe}: {run.path} holds no finished run.")
     return run.path
@@ -98,7 +109,8 @@ _CHILD = (
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-def _train(recipe: str, overrides: Iterable[str], run: Path, console: Console) -> None:
+def _train(recipe: str, overrides: Iterable[str], run: Path, console: Console) -> int:
+    """Exit code of the training."""
     source = str(Path(__file__).resolve().parents[2])
     environment = {name: value for name, value in os.environ.items() if name not in _LAUNCHED}
     environment |= {
@@ -108,9 +120,7 @@ def _train(recipe: str, overrides: Iterable[str], run: Path, console: Console) -
     }
     flags = ["--quiet"] if console.quiet else []
     command = [sys.executable, "-c", _CHILD, "train", recipe, *overrides, "--run", str(run), *flags]
-    code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
-    if code:
-        raise UnsupportedError(f"task.judge={recipe}: its training ended with code {code}; see above, and {run}.")
+    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def _open(asked: str, source: str | Path, border: int, most_training: int) -> "Judge":
