@@ -27,9 +27,11 @@ OTHER_FACTS: dict[str, dict[str, Any]] = {
     "vq_vae_paper": {"image_size": (128, 128)},
     "lenet5_paper": {"in_channels": 1},
     "transformer_paper": {"vocab_size": 37_000},
+    "vit_paper": {"image_size": (224, 224), "num_classes": 1000},
 }
 PUBLISHED = {  # parameters, where the paper or the authors' code has them
     "transformer_paper": (65e6, 0.05),  # table 3
+    "vit_paper": (86e6, 0.01),  # table 1
     "ddpm_paper": (35.7e6, 0.01),  # appendix B
     "stylegan2_paper": (30.3e6 + 29.0e6, 0.01),  # as the authors' code prints them, of both networks
 }

@@ -1,4 +1,4 @@
-"""The convolutional classifiers of 2012 to 2019 on a folder of pictures of your own, and their published settings.
+"""The classifiers of 2012 to 2020 on a folder of pictures of your own, and their published settings.
 
 A recipe named like a model's file is its family's: `layerwise train resnet50 data.root=./photos` trains with `resnet`.
 """
@@ -119,4 +119,19 @@ def efficientnet_paper() -> Recipe:
         ema=EMA(decay=0.9999),
         epochs=350,
         batch_size=4096,
+    )
+
+
+def vit_paper() -> Recipe:
+    """The published setting of ViT-B/16 on ImageNet's folder alone: Adam with decoupled decay of 0.3, 300 passes of
+    4,096 pictures, a rate of 0.003 after 10,000 steps of warm-up.
+    """
+    return replace(
+        _on_imagenet("vit_base_patch16_224", lr=0.1),
+        model=component("vit_base_patch16_224", dropout=0.1),
+        optimizer=component("AdamW", lr=3e-3, weight_decay=0.3),
+        schedule=component("cosine", warmup_steps=10_000),
+        epochs=300,
+        batch_size=4096,
+        clip=1.0,
     )
