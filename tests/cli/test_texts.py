@@ -182,6 +182,7 @@ def test_pairs_of_texts(layerwise: Command, checkpoint: Path, tmp_path: Path) ->
     assert layerwise("export", "run", "--format", "transformers", "-o", "back").code == 0
     network = transformers.AutoModelForSequenceClassification.from_pretrained("back").eval()
     batch = transformers.AutoTokenizer.from_pretrained("back")("a good film", "the awful story", return_tensors="pt")
+    assert batch["token_type_ids"].sum() == (batch["input_ids"].shape[1] - 5)  # of the second text and what ends it
     with torch.no_grad():
         scores = network(**batch).logits.softmax(1)[0]
     ours = [found[0]["scores"][network.config.id2label[k]] for k in range(2)]

@@ -35,7 +35,7 @@ def texts(count: int = 6) -> list[str]:
 
 
 def bound(**options: Any) -> tuple[MaskedLanguageModelling, Splits]:
-    task = MaskedLanguageModelling(MaskedLanguageModellingConfig(vocab_size=80, max_tokens=24, **options))
+    task = MaskedLanguageModelling(MaskedLanguageModellingConfig(**{"vocab_size": 80, "max_tokens": 24, **options}))
     splits = Splits(train=TextExamples(texts(), {}), val=TextExamples(texts(3), {}))
     task.bind(splits)
     return task, splits
@@ -49,6 +49,16 @@ def test_sentences_end_at_their_signs_and_at_line_ends() -> None:
         "Heading",
         "Pi is 3.14 e.g. here.",
     ]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_words_can_be_hidden_from_every_tokeniser_that_is_learned(kind: str) -> None:
+    task, splits = bound(tokenizer=kind, vocab_size=300 if kind == "bpe" else 80)
+    assert splits.train is not None
+    batch, subwords = task.inputs(splits.train.collate(torch.arange(len(splits.train)))), task.subwords
+    assert (batch["tokens"][:, 0] == subwords.cls_id).all()
+    assert (batch["tokens"] == subwords.mask_id).any()
+    assert ((batch["tokens"] == subwords.pad_id) == ~batch["mask"]).all()
 
 
 @pytest.mark.parametrize("pairs", [False, True])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from layerwise.api.models import tokenizer_files
 from layerwise.core.errors import ConfigError
 
 
@@ -90,5 +91,4 @@ def _tokenizer(folder: Path | None, network: Any) -> Mapping[str, Any] | None:
     from layerwise.tasks.texts import load_text_tokenizer
 
     found = load_text_tokenizer(str(folder))
-    longest = getattr(network.config, "max_seq_len", None)
-    return found.files(longest) if isinstance(found, SubwordTokenizer | MarianTokenizer) else None
+    return tokenizer_files(found, network) if isinstance(found, SubwordTokenizer | MarianTokenizer) else None

@@ -1,6 +1,7 @@
 """Models from Python: list, create, load, save, train."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,17 @@ def load_pretrained(source: str | Path, model: str | None = None, **overrides: A
     return network.eval(), fit(network, loaded)
 
 
+def tokenizer_files(tokenizer: "SubwordTokenizer | MarianTokenizer", network: "nn.Module") -> Mapping[str, Any]:
+    """Files of a tokeniser as they stand beside this network's weights in a directory of transformers."""
+    from layerwise.data.marian import MarianTokenizer
+
+    config: Any = network.config
+    longest = getattr(config, "max_seq_len", None)
+    if isinstance(tokenizer, MarianTokenizer):
+        return tokenizer.files(longest)
+    return tokenizer.files(longest, segments="segments" in inspect.signature(network.forward).parameters)
+
+
 def save_pretrained(
     model: "nn.Module",
     directory: str | Path,
@@ -125,7 +137,6 @@ def save_pretrained(
         return
     from layerwise.interop.save import save
 
-    config: Any = model.config
     save(
         model,
         component,
@@ -133,7 +144,7 @@ def save_pretrained(
         format,
         preprocessing=preprocessing,
         class_names=class_names,
-        tokenizer=None if tokenizer is None else tokenizer.files(getattr(config, "max_seq_len", None)),
+        tokenizer=None if tokenizer is None else tokenizer_files(tokenizer, model),
     )
 
 

@@ -29,6 +29,7 @@ _PRIVATE = 0xF0000  # Unicode's planes for private use: BERT's normaliser takes 
 _CUTS = {"longest": "longest_first", "first": "only_first", "second": "only_second"}
 _TOKENIZER, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 FILES = (_TOKENIZER, _CONFIG)
+_GENERAL = "PreTrainedTokenizerFast"  # transformers' class of no model in particular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Specials:
 
 
 BERT_SPECIALS = Specials(pad="[PAD]", unk="[UNK]", cls="[CLS]", sep="[SEP]", mask="[MASK]")
+ROBERTA_SPECIALS = Specials(pad="<pad>", unk="<unk>", cls="<s>", sep="</s>", mask="<mask>")
 TRANSLATION_SPECIALS = Specials(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>")
 
 
@@ -376,13 +378,17 @@ class SubwordTokenizer:
             raise CheckpointError("This is not the state of a tokeniser of subwords.")
         return SubwordTokenizer(definition, Specials(**specials), config=state.get("config"))
 
-    def files(self, max_tokens: int | None = None) -> dict[str, Tree]:
+    def files(self, max_tokens: int | None = None, *, segments: bool = False) -> dict[str, Tree]:
         """Files by name from which transformers makes an equal tokeniser.
 
         Args:
             max_tokens: the longest text that the network takes, where a file did not say it.
+            segments: the network is told which of two texts a token is of, where a file did not say it.
         """
-        return _files(self.definition(), self.specials.given(), self.config, max_tokens)
+        files = _files(self.definition(), self.specials.given(), self.config, max_tokens)
+        if segments and files[_CONFIG]["tokenizer_class"] == _GENERAL:  # a class of its own knows what it gives
+            files[_CONFIG].setdefault("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
+        return files
 
 
 def without_definition(state: Mapping[str, Any]) -> tuple[Tree, dict[str, Tree]]:
@@ -417,7 +423,7 @@ def with_definition(state: Mapping[str, Any], folder: Path) -> Tree:
 def _files(
     definition: Tree, specials: Mapping[str, str], own: Mapping[str, Any], max_tokens: int | None
 ) -> dict[str, Tree]:
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **own}
+    config = {"tokenizer_class": _GENERAL, "clean_up_tokenization_spaces": False, **own}
     config |= {f"{role}_token": token for role, token in specials.items()}
     if max_tokens is not None:
         config.setdefault("model_max_length", max_tokens)

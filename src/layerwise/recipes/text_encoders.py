@@ -145,7 +145,7 @@ def roberta_paper() -> Recipe:
     """The published pre-training of RoBERTa-base, `data.root=./enwiki.xml.bz2`: 500,000 steps of 8,192 stretches of 512
     tokens. The paper reads 160 GB of texts, of which Wikipedia is a part.
     """
-    task = component("masked_language_modelling", tokenizer="bpe", vocab_size=50_265, max_tokens=512)
+    task = component("masked_language_modelling", tokenizer="bpe", vocab_size=50_265, lowercase=False, max_tokens=512)
     return _pretraining("roberta-base", task, lr=6e-4, beta2=0.98, warmup=24_000, batch_size=8192, max_steps=500_000)
 
 

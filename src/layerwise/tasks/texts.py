@@ -13,7 +13,7 @@ from layerwise.core.errors import ConfigError, DataError
 from layerwise.data.examples import Examples, Splits, Subset
 from layerwise.data.hub import fetch, is_hub_id
 from layerwise.data.plain_text import read_text
-from layerwise.data.subword import SubwordTokenizer
+from layerwise.data.subword import BERT_SPECIALS, ROBERTA_SPECIALS, SubwordTokenizer
 from layerwise.data.text_table import SUFFIXES as TABLE_SUFFIXES
 from layerwise.data.text_table import TextFile, read_rows
 from layerwise.data.texts import TextExamples, pack_texts, unpack_texts
@@ -167,8 +167,10 @@ class TextTask(Task):
                 texts,
                 kind=options.tokenizer,
                 vocab_size=options.vocab_size,
+                specials=BERT_SPECIALS if options.tokenizer == "wordpiece" else ROBERTA_SPECIALS,
                 lowercase=options.lowercase,
                 min_count=options.min_count,
+                wrap="classifier",
             )
         return load_text_tokenizer(options.tokenizer)
 
