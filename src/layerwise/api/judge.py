@@ -49,7 +49,7 @@ def attach_judge(session: "Session", console: Console) -> None:
         source = trained_judge(asked, session.recipe.data, console)
     else:
         source = Path(asked).expanduser() if Path(asked).expanduser().exists() else asked
-    task.judge = _open(asked, source, task.border, max(1, task.config.judged_training))
+    task.judge = _open(asked, source, task.border, task.config.judged_training)
     task.judge.network.to(session.device)
     session.choices["judge"] = task.judge.fingerprint
     measure = "; feature_distance is the Frechet Inception distance" if task.judge.published else ""

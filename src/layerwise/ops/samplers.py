@@ -266,7 +266,7 @@ def _karras_levels(largest: float, smallest: float, steps: int) -> list[float]:
     return [float(root) ** 7 for root in roots]
 
 
-def _time_of(sigma: float, table: "np.ndarray") -> float:
+def _time_of(sigma: float, table: np.ndarray) -> float:
     """The time of a noise level, between those of the table: linear in the logarithm."""
     return float(np.interp(math.log(sigma), np.log(table), np.arange(len(table))))
 

@@ -1,24 +1,24 @@
 """Adversarial networks on Fashion-MNIST beside `dcgan_fashion`, and on a person's own pictures."""
 
-from layerwise.core.config import component
+from layerwise.core.config import Component, component
 from layerwise.train.recipe import EMA, Eval, Phase, Recipe
 
 
 def _phases(
     rate: float, generator_rate: float, *, beta1: float = 0.0, beta2: float = 0.99, critic: int = 1
 ) -> tuple[Phase, ...]:
+    return _both(
+        component("Adam", lr=rate, beta1=beta1, beta2=beta2),
+        component("Adam", lr=generator_rate, beta1=beta1, beta2=beta2),
+        critic=critic,
+    )
+
+
+def _both(discriminator: Component, generator: Component, *, critic: int = 1) -> tuple[Phase, ...]:
+    """A phase a network, of these optimisers; `critic` steps of the discriminator to one of the generator."""
     return (
-        Phase(
-            name="discriminator",
-            parameters=("discriminator.*",),
-            optimizer=component("Adam", lr=rate, beta1=beta1, beta2=beta2),
-            repeat=critic,
-        ),
-        Phase(
-            name="generator",
-            parameters=("generator.*",),
-            optimizer=component("Adam", lr=generator_rate, beta1=beta1, beta2=beta2),
-        ),
+        Phase(name="discriminator", parameters=("discriminator.*",), optimizer=discriminator, repeat=critic),
+        Phase(name="generator", parameters=("generator.*",), optimizer=generator),
     )
 
 
@@ -107,10 +107,7 @@ def gan_paper() -> Recipe:
         model=component("gan", latent_size=100, hidden_sizes=[1200, 1200], dropout=0.5),
         data=component("mnist"),
         objective=component("adversarial"),
-        phases=(
-            Phase(name="discriminator", parameters=("discriminator.*",), optimizer=descent),
-            Phase(name="generator", parameters=("generator.*",), optimizer=descent),
-        ),
+        phases=_both(descent, descent),
         epochs=100,
         batch_size=100,
         eval=Eval(every_epochs=10, monitor="last"),

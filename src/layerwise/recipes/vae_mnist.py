@@ -1,5 +1,7 @@
 """Variational autoencoders on MNIST and Fashion-MNIST."""
 
+from dataclasses import replace
+
 from layerwise.core.config import component
 from layerwise.train.recipe import Eval, Recipe
 
@@ -63,10 +65,8 @@ def vae_mnist_paper() -> Recipe:
     i = 0 ... 7, 3,280 in all, batches of 20.
     """
     ends = [float(sum(3**j for j in range(i + 1))) for i in range(7)]
-    return Recipe(
-        task=component("image_density", binarise="sampled"),
-        model=component("vae"),
-        data=component("mnist", val=0.01, augment=[component("binarise")]),
+    return replace(
+        vae_mnist(),
         objective=component("variational"),
         optimizer=component("Adam", lr=1e-3, eps=1e-4),
         schedule=component("step", milestones=ends, gamma=10 ** (-1 / 7)),
